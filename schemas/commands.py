@@ -40,7 +40,5 @@ class FeedUnsubscribe(_Command):
     instruments: list[InstrumentKey] = Field(min_length=1, max_length=5000)
 
 
-Command = Annotated[
-    FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe, Field(discriminator="kind")
-]
+Command = Annotated[FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe, Field(discriminator="kind")]
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)

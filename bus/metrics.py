@@ -1,0 +1,32 @@
+"""What every worker tells Prometheus at its `/metrics`. Names start with `teji_`; labels never hold an instrument."""
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from schemas.errors import Misconfigured
+
+_HOPS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+READ_ENTRIES = Counter("teji_read_entries_total", "Stream entries read", ["group"])
+BATCH_ENTRIES = Histogram("teji_batch_entries", "Entries per read that returned any", ["group"], buckets=_SIZES)
+COMMITS = Counter("teji_commits_total", "Commits of outputs, state and acknowledgements", ["group"])
+WRITTEN_ENTRIES = Counter("teji_written_entries_total", "Stream entries written", ["stream"])
+DEAD_ENTRIES = Counter("teji_dead_entries_total", "Inputs set aside because they can never succeed", ["stream"])
+MISSED_GAPS = Counter("teji_missed_gaps_total", "Times that entries were trimmed before they were read", ["stream"])
+TICKS = Counter("teji_ticks_total", "Tick records", ["worker"])
+BARS = Counter("teji_bars_total", "Bars published", ["kind"])  # new or revised
+LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 when caught up", ["stream", "group"])
+PENDING = Gauge("teji_stream_pending", "Entries delivered and not yet committed", ["stream", "group"])
+HOP_S = Histogram("teji_hop_seconds", "Time from an entry's receive stamp to this hop", ["hop"], buckets=_HOPS_S)
+SHARDS_HELD = Gauge("teji_shards_held", "Shards this process owns", ["worker"])
+
+
+def serve(host: str, port: int) -> int:
+    """Serve `/metrics` in a thread of its own; returns the port (a free one for 0)."""
+    try:
+        server, _ = start_http_server(port, host)
+    except OSError as error:
+        raise Misconfigured(
+            f"The metrics port {host}:{port} cannot be used ({error.strerror}): set TEJI_METRICS_PORT to another or 0."
+        ) from None
+    return int(server.server_port)

@@ -1,0 +1,147 @@
+"""Every setting, typed, read once at the start of a process: environment first, then `.env`, then the default.
+
+The README's table comes from the descriptions here (`teji config --markdown`); a test holds the two together.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import quote
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from schemas.commands import Mode
+from schemas.errors import Misconfigured
+
+
+class Venue(StrEnum):
+    SIM = "sim"
+    UPSTOX = "upstox"
+
+
+class TradingMode(StrEnum):
+    PAPER = "paper"
+    SHADOW = "shadow"
+    LIVE = "live"
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    HUMAN = "human"
+    JSON = "json"
+
+
+class Calendar(StrEnum):
+    EXCHANGE = "exchange"
+    ALWAYS = "always"
+
+
+class Settings(BaseSettings):
+    """One object per process. Names are those of the environment, in lower case."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, populate_by_name=True, env_ignore_empty=True
+    )
+
+    # Where things are
+    teji_home: Path = Field(Path(".teji"), description="Folder of embedded data, tapes, secrets and logs")
+    redis_url: str = Field("", description="An own Redis 6.2 or newer; empty starts the embedded one")
+    database_url: SecretStr = Field(
+        SecretStr(""), description="An own Postgres 14 or newer; empty starts the embedded one"
+    )
+    postgres_server: str = Field("", description="Postgres host, where DATABASE_URL is not set")
+    postgres_port: int = Field(5432, ge=1, le=65535, description="Postgres port")
+    postgres_user: str = Field("teji", description="Postgres user")
+    postgres_password: SecretStr = Field(SecretStr(""), description="Postgres password")
+    postgres_db: str = Field("teji", description="Postgres database")
+
+    # The venue
+    teji_venue: Venue = Field(Venue.SIM, description="Whose feed and orders: `sim` or `upstox`")
+    teji_mode: TradingMode = Field(TradingMode.PAPER, description="`paper`, `shadow` or `live`")
+    upstox_api_key: str = Field("", description="API key of your Upstox app")
+    upstox_api_secret: SecretStr = Field(SecretStr(""), description="API secret of your Upstox app")
+    upstox_redirect_uri: str = Field("", description="Redirect URI registered with the app")
+    upstox_access_token: SecretStr = Field(SecretStr(""), description="A ready access token; dies at 03:30 IST")
+    upstox_api_url: str = Field("https://api.upstox.com", description="REST host of the venue")
+    upstox_order_url: str = Field("https://api-hft.upstox.com", description="Order host of the venue")
+    upstox_assets_url: str = Field("https://assets.upstox.com", description="Host of the instrument files")
+    upstox_feed_url: str = Field("", description="Replaces the feed socket that the venue's authorize call names")
+
+    # What is streamed
+    teji_instruments: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("demo",), description="Keys, underlyings (`NIFTY`) or `demo`, comma-separated, subscribed at start"
+    )
+    teji_feed_mode: Mode = Field(Mode.FULL, description="`ltpc`, `option_greeks`, `full` or `full_d30`")
+    teji_feed_connections: int = Field(2, ge=1, le=5, description="Feed sockets allowed: 2, or 5 on the Plus plan")
+    teji_feed_stale_s: float = Field(15.0, gt=0, description="Open market, no data for this long: the feed is stale")
+    teji_feed_ping_s: float = Field(
+        5.0, gt=0, description="Idle feed is pinged after this; no pong for as long ends it"
+    )
+    teji_buffer_mb: int = Field(256, ge=1, description="Ticks held in memory while Redis is away, MiB")
+    teji_backfill: bool = Field(True, description="Fill missed minutes and the session so far from the venue's history")
+    teji_calendar: Calendar = Field(
+        Calendar.EXCHANGE, description="`exchange`: bars in trading hours only; `always`: the demo never closes"
+    )
+    teji_grace_ms: int = Field(2000, ge=0, le=60_000, description="Venue time between a minute's end and its bars")
+
+    # How it runs
+    teji_shards: int = Field(1, ge=1, le=256, description="Parts the instruments are spread over")
+    teji_lease_s: float = Field(3.0, ge=0.5, le=60, description="A dead worker's shards move after this long")
+    teji_keep_ticks_min: int = Field(15, ge=1, description="Minutes of ticks kept in Redis")
+    teji_keep_bars_h: int = Field(16, ge=1, description="Hours of bars and chains kept in Redis")
+    teji_host: str = Field("127.0.0.1", description="Address the gateway binds to")
+    teji_port: int = Field(8000, ge=0, le=65535, description="Port of the gateway")
+    teji_metrics_host: str = Field("127.0.0.1", description="Address of each worker's /metrics")
+    teji_metrics_port: int = Field(0, ge=0, le=65535, description="Port of each worker's /metrics; 0 picks a free one")
+    teji_sse_heartbeat_s: float = Field(15.0, gt=0, description="Comment sent to quiet SSE clients this often")
+    teji_sse_buffer_kb: int = Field(1024, ge=16, description="Unsent KiB after which a slow SSE client is cut off")
+    teji_log: LogFormat = Field(LogFormat.AUTO, description="`human`, `json`, or `auto`: human on a terminal")
+    teji_log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
+    teji_sim_port: int = Field(8100, ge=0, le=65535, description="Port of the simulated exchange in the demo")
+    teji_sim_seed: int = Field(7, ge=0, description="Seed of the simulated market")
+    teji_sim_instruments: int = Field(500, ge=20, le=50_000, description="Instruments of the simulated market")
+
+    @field_validator("teji_instruments", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("teji_log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @property
+    def home(self) -> Path:
+        return self.teji_home.expanduser().resolve()
+
+    @property
+    def postgres_url(self) -> str:
+        """The DSN of an own Postgres, or empty for the embedded one."""
+        if url := self.database_url.get_secret_value():
+            return url
+        if not self.postgres_server:
+            return ""
+        secret = quote(self.postgres_password.get_secret_value(), safe="")
+        user = quote(self.postgres_user, safe="") + (f":{secret}" if secret else "")
+        return f"postgresql://{user}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
+
+
+_SECRET_WORDS: Final = ("secret", "token", "password", "database_url")
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings of this process, or one sentence per wrong one."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        raise Misconfigured("Wrong settings. " + "; ".join(_complaint(dict(e)) for e in error.errors())) from None
+
+
+def _complaint(error: dict[str, Any]) -> str:
+    name = str(error["loc"][0])
+    shown = "" if any(word in name.lower() for word in _SECRET_WORDS) else f" (it is {error['input']!r})"
+    return f"{name.upper()}: {error['msg']}{shown}"
