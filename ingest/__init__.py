@@ -1,0 +1,1 @@
+"""Worker: the venue's feed in, `ticks:{k}` out."""
