@@ -1,0 +1,1 @@
+"""Worker: ticks become one-minute bars."""

@@ -1,0 +1,245 @@
+"""The compiled inner loop: tick records into open bars. Semantics are design 4.3's; `bars.py` says the rest.
+
+The loop runs until something needs Python: a record at or past the next boundary of venue time (bars may have to
+leave), an instrument it has no row for, a trade on a day whose hours it does not know, or a full list of prints. It
+returns how far it came and why, and is called again.
+"""
+
+import numba
+import numpy as np
+
+from aggregator.state import DAY_MS, IST_MS, MINUTE_MS, NEVER, RING, Covered, SourceCode
+from schemas.ticks import Block, Kind
+
+DONE = 0
+BOUNDARY = 1
+UNKNOWN = 2
+HOURS = 3
+FULL = 4
+
+_LTPC = int(Block.LTPC)
+_BASE = int(Block.BASE)
+_MARKET = int(Kind.MARKET)
+_GREEKS = int(Kind.GREEKS)
+_YES = Covered.YES
+_NO = Covered.NO
+_OPEN = Covered.OPEN
+_LIVE = SourceCode.LIVE
+_NEVER = NEVER
+
+
+@numba.njit(cache=True, inline="always")
+def find(slots, rows, wanted):  # type: ignore[no-untyped-def]
+    """Row of an instrument id, or -1. Open addressing; `slots` has a power of two of entries, -1 is empty."""
+    mask = slots.size - 1
+    at = (wanted ^ (wanted >> 32)) & mask
+    while slots[at] >= 0:
+        if rows[slots[at]].id == wanted:
+            return slots[at]
+        at = (at + 1) & mask
+    return -1
+
+
+@numba.njit(cache=True)
+def insert(slots, rows, row):  # type: ignore[no-untyped-def]
+    mask = slots.size - 1
+    at = (rows[row].id ^ (rows[row].id >> 32)) & mask
+    while slots[at] >= 0:
+        at = (at + 1) & mask
+    slots[at] = row
+
+
+@numba.njit(cache=True)
+def _restart(row, bars, r, ts):  # type: ignore[no-untyped-def]
+    """The feed covers the instrument anew from `ts`: what is still undecided is decided by the coverage that ended."""
+    ended = row.covered_to if row.covered_to != _NEVER else row.ts
+    for s in range(RING):
+        bar = bars[r, s]
+        if bar.minute >= 0 and bar.covered == _OPEN:
+            whole = row.seen == 1 and row.covered_from <= bar.minute and bar.minute + MINUTE_MS <= ended
+            bar.covered = _YES if whole else _NO
+    row.covered_from = ts
+    row.covered_to = _NEVER
+
+
+@numba.njit(cache=True, inline="always")
+def _traded(row, tick, base, day):  # type: ignore[no-untyped-def]
+    """Is this update a trade, and of which volume? Returns -1 for no trade. Takes over the new last trade."""
+    has_vtt = tick.kind == _MARKET or tick.kind == _GREEKS
+    volume = np.int64(-1)
+    if base:
+        fresh = (
+            row.seen == 0
+            or day > row.day
+            or (has_vtt and tick.vtt > row.vtt)
+            or (tick.ltt > row.ltt and not (has_vtt and tick.vtt < row.vtt))
+        )
+        if fresh and tick.ltt // MINUTE_MS == tick.ts // MINUTE_MS:
+            volume = np.int64(0)  # what was traded before we looked is not known
+        if not fresh:
+            return volume
+    elif day < row.day:
+        return volume
+    elif has_vtt and day > row.day:
+        volume = tick.vtt  # a new session counts from zero
+    elif has_vtt and row.vtt_known == 0:
+        volume = np.int64(0 if tick.ltt > row.ltt else -1)  # came from a mode without volume: this sets the base
+        row.vtt = tick.vtt
+        row.vtt_known = 1
+    elif has_vtt:
+        if tick.vtt > row.vtt:
+            volume = tick.vtt - row.vtt
+        elif tick.vtt == row.vtt and tick.ltt > row.ltt:
+            volume = np.int64(0)
+    elif day > row.day or tick.ltt > row.ltt or (tick.ltt == row.ltt and tick.ltp != row.ltp):
+        volume = np.int64(0)
+    if base or volume >= 0:
+        row.ltp = tick.ltp
+        row.ltt = tick.ltt
+        row.day = day
+        if has_vtt:
+            row.vtt = tick.vtt
+            row.vtt_known = 1
+    return volume
+
+
+@numba.njit(cache=True)
+def _walls(row, depth, first, levels):  # type: ignore[no-untyped-def]
+    """The level with the most quantity on each side; of equals the one nearer the touch."""
+    bid_qty, ask_qty = np.int64(0), np.int64(0)
+    for i in range(first, first + levels):
+        level = depth[i]
+        if level.bid_qty > bid_qty:
+            bid_qty = level.bid_qty
+            row.bid_wall = level.bid
+        if level.ask_qty > ask_qty:
+            ask_qty = level.ask_qty
+            row.ask_wall = level.ask
+    row.bid_wall_qty = bid_qty
+    row.ask_wall_qty = ask_qty
+
+
+@numba.njit(cache=True)
+def _see(bar, row, tick):  # type: ignore[no-untyped-def]
+    """What the bar tells as last seen."""
+    bar.oi = tick.oi
+    bar.iv = tick.iv
+    bar.delta = tick.delta
+    bar.gamma = tick.gamma
+    bar.theta = tick.theta
+    bar.vega = tick.vega
+    bar.rho = tick.rho
+    bar.tbq = tick.tbq
+    bar.tsq = tick.tsq
+    bar.bid_wall = row.bid_wall
+    bar.bid_wall_qty = row.bid_wall_qty
+    bar.ask_wall = row.ask_wall
+    bar.ask_wall_qty = row.ask_wall_qty
+
+
+@numba.njit(cache=True)
+def start_bar(bar, minute, price):  # type: ignore[no-untyped-def]
+    bar.minute = minute
+    bar.open = price
+    bar.high = price
+    bar.low = price
+    bar.close = price
+    bar.volume = 0
+    bar.value = 0.0
+    bar.ticks = 0
+    bar.rev = 0
+    bar.source = _LIVE
+    bar.covered = _OPEN
+    bar.dirty = 0
+
+
+@numba.njit(cache=True)
+def _trade(bar, price, volume):  # type: ignore[no-untyped-def]
+    bar.high = max(bar.high, price)
+    bar.low = min(bar.low, price)
+    bar.close = price
+    bar.volume += volume
+    bar.value += price * volume
+    bar.ticks += 1
+    bar.dirty = 1
+
+
+@numba.njit(cache=True, inline="always")
+def _in_session(row, ltt):  # type: ignore[no-untyped-def]
+    return row.open1 <= ltt < row.close1 or row.open2 <= ltt < row.close2
+
+
+@numba.njit(cache=True)
+def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, prints, owed_ids, owed):  # type: ignore[no-untyped-def]
+    """Fold `rec[first:]` while its venue time is below `until_ms`; minutes before `closed_ms` have left already.
+
+    Returns (next record, next level, why, prints made, incomplete bars that left the ring).
+    """
+    n_prints, n_owed = 0, 0
+    for i in range(first, rec.size):
+        tick = rec[i]
+        if tick.ts >= until_ms:
+            return i, level, BOUNDARY, n_prints, n_owed
+        r = find(slots, rows, tick.id)
+        if r < 0:
+            return i, level, UNKNOWN, n_prints, n_owed
+        row = rows[r]
+        has_trade = (tick.flags & _LTPC) != 0 and tick.ltt > 0 and tick.ltp > 0.0
+        if tick.ltt > tick.ts + MINUTE_MS:  # a trade from the future: believing it would close today's minutes
+            has_trade = False
+        if has_trade and tick.ltt >= row.day_to:
+            return i, level, HOURS, n_prints, n_owed
+        if n_prints == prints.size or n_owed == owed.size:
+            return i, level, FULL, n_prints, n_owed
+
+        base = (tick.flags & _BASE) != 0 or row.seen == 0
+        if base:
+            _restart(row, bars, r, tick.ts)
+        if tick.levels > 0:
+            if tick.ts >= row.ts:
+                _walls(row, depth, level, tick.levels)
+            level += tick.levels
+
+        volume = np.int64(-1)
+        if has_trade:
+            volume = _traded(row, tick, base, (tick.ltt + IST_MS) // DAY_MS)
+        row.seen = 1
+        minute = np.int64(-1)
+        if volume >= 0 and tick.ltt >= row.day_from:
+            if _in_session(row, tick.ltt):
+                minute = tick.ltt - tick.ltt % MINUTE_MS
+            elif not base:
+                prints[n_prints].row = r
+                prints[n_prints].ltt = tick.ltt
+                prints[n_prints].price = tick.ltp
+                prints[n_prints].volume = volume
+                n_prints += 1
+
+        newest = tick.ts >= row.ts
+        if newest:
+            row.ts = tick.ts
+        if minute >= 0:
+            bar = bars[r, (minute // MINUTE_MS) % RING]
+            if bar.minute > minute:
+                row.late += 1
+                continue
+            fresh = bar.minute < minute
+            if fresh:
+                if bar.minute >= 0:
+                    if bar.minute > row.gone:
+                        row.gone = bar.minute
+                        row.gone_oi = bar.oi
+                    if bar.covered == _NO and bar.rev > 0:
+                        owed_ids[n_owed] = row.id
+                        owed[n_owed] = bar  # history may still complete it
+                        n_owed += 1
+                start_bar(bar, minute, tick.ltp)
+            if fresh or (newest and minute >= closed_ms):
+                _see(bar, row, tick)
+            _trade(bar, tick.ltp, volume)
+        elif newest:
+            now = tick.ts - tick.ts % MINUTE_MS
+            bar = bars[r, (now // MINUTE_MS) % RING]
+            if bar.minute == now:
+                _see(bar, row, tick)
+    return rec.size, level, DONE, n_prints, n_owed
