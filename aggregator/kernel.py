@@ -195,6 +195,8 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         base = (tick.flags & _BASE) != 0 or row.seen == 0
         if base:
             _restart(row, bars, r, tick.ts)
+        else:
+            row.covered_to = _NEVER  # a record without a new base: the feed had not been away after all
         if tick.levels > 0:
             if tick.ts >= row.ts:
                 _walls(row, depth, level, tick.levels)

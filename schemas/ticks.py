@@ -8,9 +8,9 @@ An entry of `ticks:{k}` has the fields
     keys    the instruments, comma-separated, in the order of their first record in `rec`
     rec     `n` packed TICK records
     depth   packed LEVEL records, `levels` of each tick in turn; only where some tick has depth
-    feed    only in an entry without records (a mark): `live`, a heartbeat, the feed is up and quiet; or `down`, the
-            feed covered nothing after `ts`, until an instrument's next record with BASE. `keys` then names the
-            instruments concerned; none named means all
+    feed    only in an entry without records (a mark). `live`: a heartbeat, the feed is up and quiet. `down`: the
+            feed covered nothing after `ts`, until an instrument's next record; `keys` names the instruments
+            concerned, none named means all. `away`: it is still down, only time goes on
     bars    only in a mark: closed minutes from the venue's history, a JSON list of HistoryBar
 
 proto3 does not send zeros, so absence is not zero. The low half of `flags` says what the update itself carried; the
@@ -109,6 +109,7 @@ class FeedMark:
 
     LIVE: Final = b"live"
     DOWN: Final = b"down"
+    AWAY: Final = b"away"
 
 
 @dataclass(frozen=True, slots=True)

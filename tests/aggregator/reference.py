@@ -38,6 +38,8 @@ class Reference:
         base = u["base"] or k.ts < 0
         if base:
             self._restart(k, u["ts"])
+        else:
+            k.covered[-1][1] = None
         if u.get("depth") and u["ts"] >= k.ts:
             k.walls = (_wall(u["depth"], "bid"), _wall(u["depth"], "ask"))
         volume = self._volume(k, u, base)

@@ -3,7 +3,6 @@
 from typing import Any
 
 import orjson
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,7 +90,7 @@ def as_batches(steps: list[Any], coalesced: int) -> list[Any]:
 @given(histories(), st.sampled_from([1, 2, 7, 100]))
 def test_bars_are_those_of_an_independent_reading(steps: list[Any], coalesced: int) -> None:
     ours = fold(BarBuilder(always), as_batches(steps, coalesced))
-    theirs = [bar for bar in as_reference(steps)]
+    theirs = as_reference(steps)
     assert ours == theirs
 
 
