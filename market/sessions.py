@@ -143,6 +143,22 @@ def phase_at(segment: str, session_class: SessionClass, ts_ms: int) -> Phase:
     return Phase.CLOSED
 
 
+def last_trade_ms(segment: str, session_class: SessionClass, expiry: date) -> int:
+    """When a contract that expires on `expiry` stops trading.
+
+    The venue names the expiry, holidays considered, so this needs the rules of the hours and no holidays: contracts
+    that expire beyond the covered years trade today. A listed expiry on a day that the calendar calls closed gets
+    the regular hours too.
+    """
+    early: time | None = table("hours")["last_trade"].get(_book(segment))
+    if early is not None:
+        return _at(expiry, [_Span(Phase.CONTINUOUS, 0, _minute(early))])[0].end_ms
+    if expiry.year in covered_years() and (intervals := continuous(segment, session_class, expiry)):
+        return intervals[-1][1]
+    regular = _at(expiry, _regular(_book(segment), session_class, expiry))
+    return max(interval.end_ms for interval in regular if interval.phase is Phase.CONTINUOUS)
+
+
 def is_trading_day(segment: str, on: date) -> bool:
     """Whether anything trades that day: Muhurat, special and evening sessions count."""
     return bool(continuous(segment, SessionClass.ORDINARY, on))
@@ -308,8 +324,12 @@ def _auction_parts(start_ms: int, parts: list[dict[str, Any]]) -> Iterator[Aucti
 
 
 def _span(phase: str, times: list[time]) -> _Span:
-    start, end = (clock.hour * 60 + clock.minute for clock in times)
-    return _Span(Phase(phase), start, end)
+    start, end = times
+    return _Span(Phase(phase), _minute(start), _minute(end))
+
+
+def _minute(clock: time) -> int:
+    return clock.hour * 60 + clock.minute
 
 
 def _start(span: _Span) -> int:
