@@ -1,0 +1,1 @@
+"""Upstox, API generation V3."""
