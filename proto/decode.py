@@ -7,7 +7,8 @@ that. The parser below is compiled, knows this one schema (`feed.proto`), and wr
 It gives what the generated class gives: of a repeated scalar the last one counts, a message sent in pieces is put
 together, the last member of a oneof wins, a later entry of a map replaces an earlier one with the same key, unknown
 fields are skipped, groups included. It refuses what the generated class refuses, except for damage inside the parts
-it steps over. tests/proto compares the two on random, cut and mutated frames.
+it steps over, and besides a frame type that we do not know. tests/proto compares the two on random, cut and mutated
+frames.
 
 Three conventions make the compiled part short:
 
@@ -106,7 +107,7 @@ _K_GREEKS: Final = int(Kind.GREEKS)
 _K_FULL: Final = 254  # while a row is read: fullFeed, and nothing in it so far
 _K_NONE: Final = 255  # while a row is read: no member of the union so far
 
-_GROUPS_MAX: Final = 100  # messages and groups inside one another; the generated class has the same limit
+_GROUPS_MAX: Final = 100  # inside one another
 _DEPTH_MAX: Final = int(np.iinfo(np.uint16).max)
 _FNV_OFFSET: Final = 0xCBF29CE484222325 - (1 << 64)
 _FNV_PRIME: Final = 0x100000001B3
@@ -236,13 +237,13 @@ def _span(pos: int, end: int) -> tuple[int, int]:
 
 
 @_compiled
-def _skip_group(tag: int, pos: int, end: int, room: int) -> int:
+def _skip_group(tag: int, pos: int, end: int) -> int:
     opened = np.empty(_GROUPS_MAX, np.int64)
     depth = 0
     while True:
         wire = tag & 7
         if wire == 3:
-            if depth == room:
+            if depth == _GROUPS_MAX:
                 return _BAD_GROUP
             opened[depth] = tag >> 3
             depth += 1
@@ -256,7 +257,7 @@ def _skip_group(tag: int, pos: int, end: int, room: int) -> int:
             pos = _skip_plain(tag, pos, end)
         if pos < 0:
             return pos
-        tag, pos = _tag(pos, end)
+        tag, pos = _short_varint(pos, end)  # not _tag: the generated class lets a field number of 0 pass in here
         if pos < 0:
             return pos
 
@@ -277,13 +278,13 @@ def _skip_plain(tag: int, pos: int, end: int) -> int:
 
 
 @_compiled
-def _skip(tag: int, pos: int, end: int, room: int) -> int:
-    """Step over a field that is not ours; `room` more groups may nest here. Passes a reason on."""
+def _skip(tag: int, pos: int, end: int) -> int:
+    """Step over a field that is not ours. Passes a reason on."""
     if pos < 0:
         return pos
     wire = tag & 7
     if wire == 3:
-        return _skip_group(tag, pos, end, room)
+        return _skip_group(tag, pos, end)
     if wire == 4:
         return _BAD_GROUP
     return _skip_plain(tag, pos, end)
@@ -330,7 +331,7 @@ def _wrapped_iep(pos: int, end: int, tick: Any) -> int:
         if tag == 0x09:
             value, pos = _double(pos, end)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 6)
+            pos = _skip(tag, pos, end)
     tick.iep = value
     tick.flags |= _F_IEP | _F_WRAPPED_IEP
     return pos
@@ -356,7 +357,7 @@ def _ltpc(pos: int, end: int, tick: Any) -> int:
             pos, stop = _span(pos, end)
             pos = _wrapped_iep(pos, stop, tick)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 5)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -382,7 +383,7 @@ def _greeks(pos: int, end: int, tick: Any) -> int:
         elif tag == 0x29:
             tick.rho, pos = _double(pos, end)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 5)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -399,7 +400,7 @@ def _quote(pos: int, end: int, level: Any) -> int:
         elif tag == 0x21:
             level.ask, pos = _double(pos, end)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 6)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -433,7 +434,7 @@ def _market_level(pos: int, end: int, tick: Any, levels: Any, cursor: Any) -> in
                 return row
             pos = _quote(pos, stop, levels[row])
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 5)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -478,7 +479,7 @@ def _market_number(tag: int, pos: int, end: int, tick: Any) -> int:
         eligible, pos = _varint(pos, end)
         tick.flags = tick.flags | _F_CAS if eligible else tick.flags & ~_F_CAS
     else:
-        pos = _skip(tag, pos, end, _GROUPS_MAX - 4)
+        pos = _skip(tag, pos, end)
     return pos
 
 
@@ -509,7 +510,7 @@ def _index(pos: int, end: int, tick: Any) -> int:
             pos, stop = _span(pos, end)
             pos = _ltpc(pos, stop, tick)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 4)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -537,7 +538,7 @@ def _first_level_with_greeks(pos: int, end: int, tick: Any, levels: Any, cursor:
             tick.flags |= _F_IV
             tick.iv, pos = _double(pos, end)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 3)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -564,7 +565,7 @@ def _full(pos: int, end: int, tick: Any, levels: Any, cursor: Any) -> int:
                 _choose(_K_INDEX, tick, cursor)
             pos = _index(pos, stop, tick)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 3)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -588,7 +589,7 @@ def _feed(pos: int, end: int, tick: Any, levels: Any, cursor: Any) -> int:
                 _choose(_K_GREEKS, tick, cursor)
             pos = _first_level_with_greeks(pos, stop, tick, levels, cursor)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 2)
+            pos = _skip(tag, pos, end)
     return pos
 
 
@@ -661,7 +662,7 @@ def _entry(pos: int, end: int, tick: Any, key: Any, levels: Any, cursor: Any) ->
             pos, stop = _span(pos, end)
             pos = _feed(pos, stop, tick, levels, cursor)
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX - 1)
+            pos = _skip(tag, pos, end)
             whole = False
     if pos < 0:
         return pos
@@ -756,7 +757,7 @@ def _frame(pos: int, end: int, rec: Any, keys: Any, levels: Any, cursor: Any) ->
             kind, pos = _varint(pos, end)
             cursor[_TYPE] = kind & 0xFFFFFFFF
         else:
-            pos = _skip(tag, pos, end, _GROUPS_MAX)
+            pos = _skip(tag, pos, end)
     if pos >= 0 and cursor[_TYPE] > 2:
         return _BAD_TYPE
     return pos
