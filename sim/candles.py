@@ -1,0 +1,119 @@
+"""Minute candles of the live day, and their resampling: pure.
+
+The market adds every price at which it traded and every unit of volume, so a candle is what a client builds that saw
+every trade. A conflating feed hides none of them: within one conflation interval an instrument trades at one price, and
+no interval reaches over the end of a minute.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.history import Minutes
+from sim.hours import MINUTE_MS, day_of, midnight_ms
+
+F64 = npt.NDArray[np.float64]
+I64 = npt.NDArray[np.int64]
+
+#: ts, open, high, low, close, volume, oi
+Row = tuple[int, float, float, float, float, int, int]
+
+
+class LiveMinutes:
+    """The candle in which each instrument last traded, and all the finished ones of this day."""
+
+    def __init__(self, count: int, since_ms: int) -> None:
+        self.since_ms = since_ms
+        self.ts = np.zeros(count, np.int64)
+        self.open = np.zeros(count)
+        self.high = np.zeros(count)
+        self.low = np.zeros(count)
+        self.close = np.zeros(count)
+        self.volume = np.zeros(count, np.int64)
+        self._finished: list[tuple[int, I64, Minutes]] = []
+
+    def add(self, start_ms: int, rows: I64, price: F64, volume: I64) -> None:
+        """Trades of one interval, each instrument's at one price. `rows` are distinct."""
+        fresh = self.ts[rows] != start_ms
+        self.ts[rows] = start_ms
+        self.open[rows] = np.where(fresh, price, self.open[rows])
+        self.high[rows] = np.where(fresh, price, np.maximum(self.high[rows], price))
+        self.low[rows] = np.where(fresh, price, np.minimum(self.low[rows], price))
+        self.close[rows] = price
+        self.volume[rows] = np.where(fresh, 0, self.volume[rows]) + volume
+
+    def finish(self, start_ms: int, oi: I64) -> None:
+        """A minute has ended: keep its candles."""
+        rows = np.flatnonzero(self.ts == start_ms)
+        if len(rows):
+            self._finished.append((start_ms, rows, self._candles(rows, oi)))
+
+    def of(self, row: int, oi: int) -> list[Row]:
+        """The candles of one instrument, oldest first, the forming one included."""
+        found = [_row(block, place) for _, block, place in self._places(row)]
+        finished = found[-1][0] if found else self.since_ms - 1
+        if self.ts[row] > finished:
+            found.append(_row(self._candles(np.array([row]), np.full(row + 1, oi)), 0))
+        return found
+
+    def _places(self, row: int) -> Iterator[tuple[int, Minutes, int]]:
+        for start_ms, rows, block in self._finished:
+            place = int(np.searchsorted(rows, row))
+            if place < len(rows) and rows[place] == row:
+                yield start_ms, block, place
+
+    def _candles(self, rows: I64, oi: I64) -> Minutes:
+        prices = (self.open[rows], self.high[rows], self.low[rows], self.close[rows])
+        return Minutes(self.ts[rows], *prices, self.volume[rows], oi[rows])
+
+
+def rows_of(minutes: Minutes) -> list[Row]:
+    return list(zip(*(getattr(minutes, name).tolist() for name in Minutes.__slots__), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Width:
+    """How long a candle is: so many minutes counted from the session's open, or calendar units."""
+
+    unit: str  # minutes, days, weeks, months
+    count: int
+
+    def start(self, ts_ms: int, open_ms: int) -> int:
+        if self.unit == "minutes":
+            width_ms = self.count * MINUTE_MS
+            return open_ms + (ts_ms - open_ms) // width_ms * width_ms
+        on = day_of(ts_ms)
+        if self.unit == "weeks":
+            on -= timedelta(days=on.weekday())
+        elif self.unit == "months":
+            on = on.replace(day=1)
+        return midnight_ms(on)
+
+
+def resampled(rows: Sequence[Row], width: Width, open_ms: int) -> list[Row]:
+    """Wider candles, oldest first. `open_ms`: the session's open, to which intraday candles are aligned."""
+    wider: list[Row] = []
+    for row in rows:
+        start_ms = width.start(row[0], open_ms)
+        if wider and wider[-1][0] == start_ms:
+            last = wider[-1]
+            merged = (start_ms, last[1], max(last[2], row[2]), min(last[3], row[3]), row[4], last[5] + row[5], row[6])
+            wider[-1] = merged
+        else:
+            wider.append((start_ms, *row[1:]))
+    return wider
+
+
+def _row(block: Minutes, place: int) -> Row:
+    return (
+        int(block.ts[place]),
+        float(block.open[place]),
+        float(block.high[place]),
+        float(block.low[place]),
+        float(block.close[place]),
+        int(block.volume[place]),
+        int(block.oi[place]),
+    )

@@ -1,0 +1,102 @@
+"""The exchange as one object: time, the market of the day, the feed, who is logged in."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import date
+from typing import Final
+
+from sim import universe
+from sim.auth import Auth
+from sim.clock import Clock, ManualClock, make
+from sim.faults import FaultRequest, Faults
+from sim.feed import Hub, SentFrame
+from sim.history import History
+from sim.hours import MINUTE_MS, Hours, day_of, midnight_ms
+from sim.limits import RateLimiter
+from sim.market import Market
+from sim.paths import Paths
+from sim.settings import SimSettings
+from sim.wire import Encoder
+
+#: How long before its start the demo's day has been going on.
+_OPEN_BEFORE_MS: Final = 6 * 60 * MINUTE_MS
+#: A trading day's instruments are known from 06:00 IST, when the venue renews its files.
+_RENEWAL_MS: Final = 6 * 60 * MINUTE_MS
+#: Further behind than this, intervals are made up without waiting for the senders (the machine slept).
+_FAR_BEHIND_MS: Final = 30_000
+_PATIENCE_S: Final = 1.0
+
+
+class Exchange:
+    """Everything but the sockets. `url` and `feed_url` are known once it is served."""
+
+    def __init__(self, settings: SimSettings) -> None:
+        self.settings = settings
+        self.clock: Clock = make(settings)
+        now_ms = self.clock.now_ms()
+        since_ms = max(now_ms - _OPEN_BEFORE_MS, midnight_ms(day_of(now_ms)))
+        self.hours = Hours(since_ms - since_ms % MINUTE_MS if settings.is_always_open else None)
+        self.paths = Paths(settings.seed, self.hours, universe.specs(settings.instruments))
+        self.history = History(settings.seed, self.hours, self.paths)
+        self.market = self._open(self._trading_date(now_ms), now_ms)
+        for _ in self.market.advance(now_ms):
+            pass  # nobody listens yet: the minute under way catches up with the clock
+        self.faults = Faults()
+        self.auth = Auth(settings)
+        self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
+        self.hub = Hub(settings, self.hours, Encoder(self.market), self.faults)
+        self.order_fault: Callable[[FaultRequest], None] = self.faults.order
+        self.url = ""
+        self.feed_url = ""
+
+    @property
+    def sent(self) -> list[SentFrame]:
+        """Every websocket frame sent, with the setting `record`."""
+        return self.hub.sent
+
+    def now_ms(self) -> int:
+        return self.clock.now_ms()
+
+    async def advance(self, ms: int) -> None:
+        """Move a manual clock and everything that depends on it; clients that read have got every frame."""
+        if not isinstance(self.clock, ManualClock):
+            raise TypeError("only a manual clock is moved by hand")
+        to_ms = self.clock.now_ms() + ms
+        while self.market.next_end_ms() <= to_ms:
+            self.clock.move_to(max(self.clock.now_ms(), self.market.next_end_ms()))
+            await self._step(self.clock.now_ms(), _PATIENCE_S)
+        self.clock.move_to(to_ms)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the market at the clock until `stop` is set. A manual clock has nothing to run."""
+        if isinstance(self.clock, ManualClock):
+            await stop.wait()
+            return
+        while not stop.is_set():
+            end_ms = self.market.next_end_ms()
+            await self.clock.sleep_until(end_ms)
+            behind_ms = self.clock.now_ms() - end_ms
+            await self._step(self.clock.now_ms(), 0.0 if behind_ms > _FAR_BEHIND_MS else _PATIENCE_S)
+
+    async def _step(self, to_ms: int, patience_s: float) -> None:
+        on = self._trading_date(to_ms)
+        if on != self.market.on:
+            self.market = self._open(on, to_ms)
+            self.hub.move_to(Encoder(self.market))
+        for update in self.market.advance(to_ms):
+            self.hub.publish(update)
+            if patience_s:
+                await self.hub.settle(patience_s)
+        await asyncio.sleep(0)
+
+    def _open(self, on: date, now_ms: int) -> Market:
+        listed = universe.listed(on, self.settings.instruments, self.paths, past_expiry=self.hours.never_closes(on))
+        return Market(listed, self.history, self.settings.seed, now_ms, self.settings.conflation_ms)
+
+    def _trading_date(self, now_ms: int) -> date:
+        """The day whose market is shown: today's, or the last one until today's instruments are known."""
+        on = day_of(now_ms)
+        if self.hours.never_closes(on):
+            return on
+        known = now_ms - midnight_ms(on) >= _RENEWAL_MS
+        return on if known and self.hours.is_trading_day(on) else self.hours.previous_trading_day(on)

@@ -1,0 +1,218 @@
+"""The state of the market as bytes of the feed's frames.
+
+An instrument's block depends on its mode and not on who asked for it. So each (mode, instrument) is encoded at most
+once per change, and a frame is a header, the blocks of its keys and a time, put together. Blocks come from the
+generated class, one message kept per block and written over in place: building it anew would cost three times as much.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from proto import feed_pb2 as pb
+from sim.market import Market
+from sim.settings import Mode
+from sim.snapshot import Snapshot, snapshot
+from sim.universe import Instrument, Kind
+
+I64 = npt.NDArray[np.int64]
+
+MODES: Final[tuple[Mode, ...]] = ("ltpc", "option_greeks", "full", "full_d30")
+
+_LIVE: Final = b"\x08\x01"  # type = live_feed; initial_feed is 0 and therefore not sent
+_FEEDS: Final = b"\x12"  # field 2, once per map entry
+_KEY: Final = b"\x0a"  # field 1 of a map entry
+_VALUE: Final = b"\x12"  # field 2 of a map entry
+_CURRENT_TS: Final = b"\x18"  # field 3
+_LEVELS: Final[Mapping[Mode, int]] = {"ltpc": 0, "option_greeks": 1, "full": 5, "full_d30": 30}
+
+
+class Encoder:
+    """The blocks of one market day."""
+
+    def __init__(self, market: Market) -> None:
+        self.market = market
+        count = len(market.universe.instruments)
+        self._fresh = {mode: np.zeros(count, np.bool_) for mode in MODES}
+        self._blocks: dict[Mode, dict[int, _Block]] = {mode: {} for mode in MODES}
+        self._entries: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}
+
+    def changed(self, rows: I64) -> None:
+        """What was encoded of these rows is out of date."""
+        for fresh in self._fresh.values():
+            fresh[rows] = False
+
+    def frame(self, ts_ms: int, rows: Mapping[Mode, Sequence[int]], *, initial: bool = False) -> bytes:
+        """One FeedResponse with the blocks of `rows` as they are now."""
+        parts = [b"" if initial else _LIVE]
+        for mode, wanted in rows.items():
+            self._refresh(mode, wanted)
+            entries = self._entries[mode]
+            parts += [entries[row] for row in wanted]
+        parts.append(_CURRENT_TS + varint(ts_ms))
+        return b"".join(parts)
+
+    def _refresh(self, mode: Mode, wanted: Sequence[int]) -> None:
+        rows = np.asarray(wanted, np.int64)
+        rows = rows[~self._fresh[mode][rows]]
+        if not len(rows):
+            return
+        self._fresh[mode][rows] = True
+        state = snapshot(self.market, rows, _LEVELS[mode])
+        blocks, entries = self._blocks[mode], self._entries[mode]
+        for place, row in enumerate(rows.tolist()):
+            block = blocks.get(row)
+            if block is None:
+                block = blocks[row] = _BLOCKS[mode](self.market.universe.instruments[row], self.market.day_start_ms)
+            entries[row] = block.encoded(state, place)
+
+
+class _Block:
+    """The message of one (mode, instrument), kept and written over."""
+
+    def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
+        key = instrument.key.encode()
+        self.kind = instrument.kind
+        self.day_start_ms = day_start_ms
+        self.feed = pb.Feed()
+        self._key = _KEY + varint(len(key)) + key + _VALUE
+
+    def encoded(self, state: Snapshot, place: int) -> bytes:
+        self.write(state, place)
+        value = self.feed.SerializeToString()
+        entry = self._key + varint(len(value)) + value
+        return _FEEDS + varint(len(entry)) + entry
+
+    def write(self, state: Snapshot, place: int) -> None:
+        raise NotImplementedError
+
+    def write_ltpc(self, ltpc: pb.LTPC, state: Snapshot, place: int) -> None:
+        ltpc.ltp = state.ltp[place]
+        ltpc.ltt = state.ltt[place]
+        ltpc.ltq = state.ltq[place]
+        ltpc.cp = state.cp[place]
+
+    def write_greeks(self, found: pb.OptionGreeks, state: Snapshot, place: int) -> None:
+        found.delta = state.delta[place]
+        found.theta = state.theta[place]
+        found.gamma = state.gamma[place]
+        found.vega = state.vega[place]
+        found.rho = state.rho[place]
+
+
+class _LtpcBlock(_Block):
+    def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
+        super().__init__(instrument, day_start_ms)
+        self.ltpc = self.feed.ltpc
+
+    def write(self, state: Snapshot, place: int) -> None:
+        self.write_ltpc(self.ltpc, state, place)
+
+
+class _GreeksBlock(_Block):
+    """Mode option_greeks. What is no option has neither Greeks nor volatility; an index nothing but its value."""
+
+    def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
+        super().__init__(instrument, day_start_ms)
+        self.feed.requestMode = pb.RequestMode.option_greeks
+        self.body = self.feed.firstLevelWithGreeks
+
+    def write(self, state: Snapshot, place: int) -> None:
+        body = self.body
+        self.write_ltpc(body.ltpc, state, place)
+        if self.kind is Kind.INDEX:
+            return
+        touch = body.firstDepth
+        touch.bidQ, touch.bidP = state.bid_qty[place][0], state.bid[place][0]
+        touch.askQ, touch.askP = state.ask_qty[place][0], state.ask[place][0]
+        body.vtt = state.vtt[place]
+        body.oi = state.oi[place]
+        if self.kind in (Kind.CALL, Kind.PUT):
+            self.write_greeks(body.optionGreeks, state, place)
+            body.iv = state.iv[place]
+
+
+class _FullBlock(_Block):
+    levels = 5
+    request_mode = pb.RequestMode.full_d5
+
+    def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
+        super().__init__(instrument, day_start_ms)
+        self.feed.requestMode = self.request_mode
+        self.body = self.feed.fullFeed.indexFF if self.kind is Kind.INDEX else self.feed.fullFeed.marketFF
+        self.ltpc = self.body.ltpc
+        self.day: pb.OHLC | None = None
+        self.minute: pb.OHLC | None = None
+        self.depth: list[pb.Quote] = []
+        if isinstance(self.body, pb.MarketFullFeed):
+            self.depth = [self.body.marketLevel.bidAskQuote.add() for _ in range(self.levels)]
+
+    def write(self, state: Snapshot, place: int) -> None:
+        self.write_ltpc(self.ltpc, state, place)
+        self.write_candles(state, place)
+        body = self.body
+        if isinstance(body, pb.IndexFullFeed):
+            return
+        levels = zip(
+            self.depth, state.bid_qty[place], state.bid[place], state.ask_qty[place], state.ask[place], strict=True
+        )
+        for level, bid_qty, bid, ask_qty, ask in levels:
+            level.bidQ = bid_qty
+            level.bidP = bid
+            level.askQ = ask_qty
+            level.askP = ask
+        body.atp = state.atp[place]
+        body.vtt = state.vtt[place]
+        body.oi = state.oi[place]
+        body.tbq = state.tbq[place]
+        body.tsq = state.tsq[place]
+        if self.kind in (Kind.CALL, Kind.PUT):
+            self.write_greeks(body.optionGreeks, state, place)
+            body.iv = state.iv[place]
+
+    def write_candles(self, state: Snapshot, place: int) -> None:
+        """Before the first trade of the day there is no candle to report."""
+        if not state.day_open[place]:
+            return
+        day = self.day
+        if day is None:
+            day = self.day = self.body.marketOHLC.ohlc.add(interval="1d", ts=self.day_start_ms)
+            self.minute = self.body.marketOHLC.ohlc.add(interval="I1")
+        day.open = state.day_open[place]
+        day.high = state.day_high[place]
+        day.low = state.day_low[place]
+        day.close = state.ltp[place]
+        day.vol = state.vtt[place]
+        minute = self.minute
+        assert minute is not None
+        minute.open = state.minute_open[place]
+        minute.high = state.minute_high[place]
+        minute.low = state.minute_low[place]
+        minute.close = state.minute_close[place]
+        minute.vol = state.minute_volume[place]
+        minute.ts = state.minute_ts[place]
+
+
+class _Full30Block(_FullBlock):
+    levels = 30
+    request_mode = pb.RequestMode.full_d30
+
+
+_BLOCKS: Final[Mapping[Mode, type[_Block]]] = {
+    "ltpc": _LtpcBlock,
+    "option_greeks": _GreeksBlock,
+    "full": _FullBlock,
+    "full_d30": _Full30Block,
+}
+
+
+def varint(value: int) -> bytes:
+    """The variable-length integer of protocol buffers, for non-negative numbers."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append((value & 0x7F) | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
