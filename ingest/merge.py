@@ -20,9 +20,16 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from proto.decode import layout
 from schemas.errors import Rejected
 from schemas.streams import instrument_id
 from schemas.ticks import KNOWN_SHIFT, TICK, Block, SessionClass
+
+#: `layout()` of the record that this file was written for: compiled code has it built in.
+_WRITTEN_FOR: Final = 0x5F66F30E
+
+if layout() != _WRITTEN_FOR:
+    raise ImportError(f"the tick record has changed: adapt {__name__}, then set its _WRITTEN_FOR to 0x{layout():X}")
 
 F = TypeVar("F", bound=Callable[..., Any])
 

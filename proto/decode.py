@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeVar, cast
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -32,10 +33,28 @@ from numba.extending import intrinsic
 
 from proto import feed_pb2
 from schemas.errors import BadFrame, TejiError
-from schemas.ticks import LEVEL, TICK, Block, Kind
+from schemas.ticks import KNOWN_SHIFT, LEVEL, TICK, Block, Kind
 
 if sys.byteorder != "little":
     raise ImportError("the wire decoder loads little-endian numbers as they stand and needs a machine that does too")
+
+#: `layout()` of the record that this file was written for.
+_WRITTEN_FOR: Final = 0x5F66F30E
+
+
+def layout() -> int:
+    """A number that changes with the layout of the tick record or the meaning of its flags.
+
+    Compiled code has both built in, and numba's cache notices a change in the file of a function, not in
+    schemas/ticks.py: old machine code would go on writing the old layout. So whoever changes the record has to change
+    a file with such code too, once it has been looked at.
+    """
+    meanings = [(one.name, int(one)) for one in (*Block, *Kind)]
+    return crc32(repr((TICK.descr, LEVEL.descr, KNOWN_SHIFT, meanings)).encode())
+
+
+if layout() != _WRITTEN_FOR:
+    raise ImportError(f"the tick record has changed: adapt {__name__}, then set its _WRITTEN_FOR to 0x{layout():X}")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,9 +115,7 @@ _F_IEP: Final = int(Block.IEP)
 _F_IEQ: Final = int(Block.IEQ)
 _F_CAS: Final = int(Block.CAS)
 _F_SNAPSHOT: Final = int(Block.SNAPSHOT)
-_F_WRAPPED_IEP: Final = (
-    1 << 31
-)  # while a row is read: its iep came inside ltpc, and so counts before the full feed's own
+_F_WRAPPED_IEP: Final = 1 << 31  # while a row is read: its iep came inside ltpc and counts before the full feed's own
 
 _K_LTPC: Final = int(Kind.LTPC)
 _K_MARKET: Final = int(Kind.MARKET)
@@ -492,8 +509,7 @@ def _market(pos: int, end: int, tick: Any, levels: Any, cursor: Any) -> int:
             pos = _ltpc(pos, stop, tick)
         elif tag == 0x12:
             pos, stop = _span(pos, end)
-            if pos >= 0:
-                pos = _market_level(pos, stop, tick, levels, cursor)
+            pos = _market_level(pos, stop, tick, levels, cursor)
         elif tag == 0x1A:
             pos, stop = _span(pos, end)
             pos = _greeks(pos, stop, tick)
@@ -523,8 +539,7 @@ def _first_level_with_greeks(pos: int, end: int, tick: Any, levels: Any, cursor:
             pos = _ltpc(pos, stop, tick)
         elif tag == 0x12:
             pos, stop = _span(pos, end)
-            if pos >= 0:
-                pos = _first_depth(pos, stop, tick, levels, cursor)
+            pos = _first_depth(pos, stop, tick, levels, cursor)
         elif tag == 0x1A:
             pos, stop = _span(pos, end)
             pos = _greeks(pos, stop, tick)
@@ -625,7 +640,9 @@ def _is_utf8(pos: int, end: int) -> bool:
 
 @_compiled
 def _key(pos: int, end: int, tick: Any) -> int:
-    """Set the record's id from its key: `schemas.streams.instrument_id`."""
+    """Set the record's id from its key, as `schemas.streams.instrument_id` does. Passes a reason on."""
+    if pos < 0:
+        return pos
     value = _FNV_OFFSET
     seen = 0
     for at in range(pos, end):
@@ -654,10 +671,9 @@ def _entry(pos: int, end: int, tick: Any, key: Any, levels: Any, cursor: Any) ->
         tag, pos = _tag(pos, end)
         if tag == 0x0A:
             pos, stop = _span(pos, end)
-            if pos >= 0:
-                key.at = pos
-                key.size = stop - pos
-                pos = _key(pos, stop, tick)
+            key.at = pos
+            key.size = stop - pos
+            pos = _key(pos, stop, tick)
         elif tag == 0x12:
             pos, stop = _span(pos, end)
             pos = _feed(pos, stop, tick, levels, cursor)
@@ -748,8 +764,7 @@ def _frame(pos: int, end: int, rec: Any, keys: Any, levels: Any, cursor: Any) ->
             row = cursor[_N_REC]
             if row >= cursor[_REC_MAX]:
                 return _FULL
-            if pos >= 0:
-                pos = _entry(pos, stop, rec[row], keys[row], levels, cursor)
+            pos = _entry(pos, stop, rec[row], keys[row], levels, cursor)
             cursor[_N_REC] += keys[row].size >= 0
         elif tag == 0x18:
             cursor[_TS], pos = _varint(pos, end)
