@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from market.instruments import Instrument
 from sim.candles import Row, Width, resampled, rows_of
 from sim.clock import naive_ist
 from sim.exchange import Exchange
 from sim.hours import day_of
 from sim.replies import ApiError, guarded, success
-from sim.universe import Instrument
 
 _MAX_COUNT: Final = {"minutes": 300, "hours": 5, "days": 1, "weeks": 1, "months": 1}
 _MONTH_DAYS: Final = 31
@@ -61,7 +61,7 @@ def today(exchange: Exchange, instrument: Instrument, unit: str, count: int) -> 
     market = exchange.market
     if market.on != day_of(exchange.now_ms()):
         return []
-    rows = market.today(market.universe.row_of[instrument.key])
+    rows = market.today(market.listing.row_of[instrument.key])
     return resampled(rows, _width(unit, count), _open_ms(exchange, market.on))
 
 
@@ -111,7 +111,7 @@ def _default_first(unit: str, last: date) -> date:
 def _instrument(exchange: Exchange, key: str) -> Instrument:
     if "|" not in key:
         raise ApiError(400, "UDAPI1021", "Instrument key is of invalid format", "instrument_key", key)
-    instrument = exchange.market.universe.get(key)
+    instrument = exchange.market.listing.get(key)
     if instrument is None:
         raise ApiError(400, "UDAPI100011", "Invalid Instrument key", "instrument_key", key)
     return instrument

@@ -1,6 +1,6 @@
 """A universe turned on its side: one array per property, one row per instrument."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Final
@@ -8,9 +8,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from market.instruments import FUTURE, INDEX, Instrument, last_trade_ms
 from sim import fair
 from sim.noise import U64, mix, name_hash, unit
-from sim.universe import Instrument, Kind
+from sim.universe import CALL, EQUITY, PUT, follows
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -41,25 +42,26 @@ class Columns:
     hash: U64
 
     @classmethod
-    def of(cls, instruments: Sequence[Instrument], last_trade_ms: Callable[[date], int], on: date) -> "Columns":
-        names = sorted({each.follows for each in instruments} - {VIX})
+    def of(cls, instruments: Sequence[Instrument], on: date) -> "Columns":
+        moved_by = [follows(each) for each in instruments]
+        names = sorted(set(moved_by) - {VIX})
         paths = (*names, VIX)
         place = {name: column for column, name in enumerate(paths)}
-        kinds = np.array([each.kind for each in instruments])
+        kinds = np.array([each.instrument_type for each in instruments])
         hashes = mix(np.array([name_hash(each.key) for each in instruments], np.uint64))
         return cls(
             instruments=tuple(instruments),
             paths=paths,
-            path=np.array([place[each.follows] for each in instruments], np.int64),
-            index=kinds == Kind.INDEX,
-            future=kinds == Kind.FUTURE,
-            option=(kinds == Kind.CALL) | (kinds == Kind.PUT),
-            call=kinds == Kind.CALL,
-            tick=np.array([each.tick for each in instruments]),
-            lot=np.array([each.lot for each in instruments], np.int64),
+            path=np.array([place[name] for name in moved_by], np.int64),
+            index=kinds == INDEX,
+            future=kinds == FUTURE,
+            option=(kinds == CALL) | (kinds == PUT),
+            call=kinds == CALL,
+            tick=np.array([each.tick_size for each in instruments]),
+            lot=np.array([each.lot_size for each in instruments], np.int64),
             strike=np.array([each.strike or 1.0 for each in instruments]),
-            end_ms=np.array([last_trade_ms(each.expiry) if each.expiry else 0 for each in instruments], np.float64),
-            vol_scale=np.array([1.13 if each.follows == "BANKNIFTY" else 1.0 for each in instruments]),
+            end_ms=np.array([last_trade_ms(each) or 0 for each in instruments], np.float64),
+            vol_scale=np.array([1.13 if name == "BANKNIFTY" else 1.0 for name in moved_by]),
             base_rate=np.array([_base_rate(each, on) for each in instruments]),
             mean_lots=np.array([_mean_lots(each) for each in instruments]),
             base_oi=_base_oi(instruments, hashes),
@@ -94,24 +96,25 @@ class Columns:
 
 def _base_rate(each: Instrument, on: date) -> float:
     days = (each.expiry - on).days if each.expiry else 0
-    match each.kind:
-        case Kind.INDEX:
+    symbol = each.trading_symbol
+    match each.instrument_type:
+        case "INDEX":
             return 0.0
-        case Kind.EQUITY if each.symbol in _SHARE_RATES:
-            return _SHARE_RATES[each.symbol]
-        case Kind.EQUITY:
-            return 3.0 if not each.symbol.startswith("SIM") else 0.02 + 0.5 * (name_hash(each.symbol) % 97 / 97) ** 3
-        case Kind.FUTURE:
-            return (9.0 if each.follows == "NIFTY" else 6.0) * float(0.9 ** (days / 3)) + 0.08
+        case "EQ" if symbol.startswith("SIM"):
+            return 0.02 + 0.5 * float((name_hash(symbol) % 97 / 97) ** 3)
+        case "EQ":
+            return _SHARE_RATES.get(symbol, 3.0)
+        case "FUT":
+            return (9.0 if each.underlying_symbol == "NIFTY" else 6.0) * float(0.9 ** (days / 3)) + 0.08
         case _:
-            busiest = _BUSIEST if each.follows == "NIFTY" else 0.6 * _BUSIEST
+            busiest = _BUSIEST if each.underlying_symbol == "NIFTY" else 0.6 * _BUSIEST
             return busiest * float(0.5 ** (days / 5)) + 0.35
 
 
 def _mean_lots(each: Instrument) -> float:
-    if each.kind is Kind.EQUITY:
+    if each.instrument_type == EQUITY:
         return 45.0
-    return 1.6 if each.kind is Kind.FUTURE else 3.5
+    return 1.6 if each.instrument_type == FUTURE else 3.5
 
 
 def _base_oi(instruments: Sequence[Instrument], hashes: U64) -> F64:
@@ -119,8 +122,8 @@ def _base_oi(instruments: Sequence[Instrument], hashes: U64) -> F64:
     scatter = 0.5 + unit(mix(hashes ^ np.uint64(0x01)))
     lots = np.zeros(len(instruments))
     for row, each in enumerate(instruments):
-        if each.kind is Kind.FUTURE:
-            lots[row] = 180_000.0 if each.follows == "NIFTY" else 70_000.0
-        elif each.is_option:
+        if each.instrument_type == FUTURE:
+            lots[row] = 180_000.0 if each.underlying_symbol == "NIFTY" else 70_000.0
+        elif each.strike is not None:
             lots[row] = 60_000.0 if each.strike % 500 == 0 else 24_000.0 if each.strike % 100 == 0 else 11_000.0
     return lots * scatter

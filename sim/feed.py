@@ -131,7 +131,7 @@ class Hub:
     def move_to(self, encoder: Encoder) -> None:
         """A new trading day: other rows, the same subscriptions."""
         self.encoder = encoder
-        row_of = encoder.market.universe.row_of
+        row_of = encoder.market.listing.row_of
         for connection in self.connections.values():
             modes = connection.subscriptions.modes
             connection.rows = {row_of[key]: mode for key, mode in modes.items() if key in row_of}
@@ -184,7 +184,7 @@ class Hub:
                 await connection.idle.wait()
 
     def _obey(self, connection: Connection, request: Any, now_ms: int) -> None:
-        row_of = self.encoder.market.universe.row_of
+        row_of = self.encoder.market.listing.row_of
         fresh = connection.subscriptions.apply(request, row_of)
         connection.rows = {row_of[key]: mode for key, mode in connection.subscriptions.modes.items() if key in row_of}
         if fresh:

@@ -18,7 +18,7 @@ def routes(exchange: Exchange) -> list[Route]:
         name = request.path_params["name"]
         if name not in _EXCHANGES:
             return Response(status_code=404)
-        body = instrument_file.packed(exchange.market.universe, _EXCHANGES[name])
+        body = instrument_file.packed(exchange.market.listing, _EXCHANGES[name])
         return Response(body, media_type="application/gzip")
 
     return [Route("/market-quote/instruments/exchange/{name}.json.gz", instruments)]

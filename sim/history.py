@@ -11,13 +11,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from market.instruments import Instrument, session_class
 from schemas.ticks import SessionClass
 from sim import fair
 from sim.columns import VIX, Columns
 from sim.hours import MINUTE_MS, Hours
 from sim.noise import generator, mix, unit
 from sim.paths import POINT_MS, POINTS_PER_MINUTE, Paths, activity
-from sim.universe import Instrument, Kind
+from sim.universe import follows
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -86,7 +87,7 @@ class History:
         return np.asarray(columns.base_oi * (0.8 + 0.4 * scatter))
 
     def _compute_minutes(self, instrument: Instrument, on: date) -> Minutes:
-        columns = Columns.of([instrument], self.hours.last_trade_ms, on)
+        columns = Columns.of([instrument], on)
         spans = self.hours.continuous(instrument.segment, session_class(instrument, on), on)
         times = self.paths.times(on)
         inside = np.zeros(len(times) - 1, np.bool_)
@@ -106,8 +107,8 @@ class History:
 
     def _spot(self, instrument: Instrument, on: date) -> F64:
         """An index stands still once its shares have left continuous trading."""
-        path = self.paths.path(instrument.follows, on)
-        if instrument.kind is not Kind.INDEX:
+        path = self.paths.path(follows(instrument), on)
+        if not instrument.is_index:
             return path
         last = shares_stop_ms(self.hours, on)
         times = self.paths.times(on)
@@ -149,13 +150,6 @@ class History:
 def on_grid(price: F64, tick: F64) -> F64:
     """The nearest price that exists, without the dust of binary fractions."""
     return np.asarray(np.round(np.rint(price / tick) * tick, 2))
-
-
-def session_class(instrument: Instrument, on: date) -> SessionClass:
-    """Whose hours apply on a day: a contract is an expiring one on its last day only."""
-    if instrument.expiry is None:
-        return instrument.session_class
-    return SessionClass.EXPIRING_INDEX_CONTRACT if instrument.expiry == on else SessionClass.ORDINARY
 
 
 def shares_stop_ms(hours: Hours, on: date) -> int:

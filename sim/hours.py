@@ -1,8 +1,8 @@
 """When the simulated exchange trades: the market's real calendar, or always (the demo).
 
 In the demo every day from the start on is one long session. The days before it keep their real hours, so that history
-looks like history; where the calendar does not reach, plain weekdays stand in for it, because a demo must start on any
-date. The real calendar, in contrast, refuses a year that it does not know.
+looks like history. Plain weekdays stand in for years before the calendar, and in the demo for those after it too, which
+must start on any date; otherwise a year that the calendar does not know yet is refused.
 """
 
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Hours:
         try:
             return sessions.day(_known(segment), session_class, on)
         except UncoveredDate:
-            if self.open_since_ms is None:
+            if self.open_since_ms is None and on.year > sessions.covered_years()[-1]:
                 raise
             return _stand_in(on)
 
@@ -74,14 +74,6 @@ class Hours:
         while not self.is_trading_day(on):
             on -= timedelta(days=1)
         return on
-
-    def last_trade_ms(self, expiry: date) -> int:
-        """When a contract of that expiry stops. The calendar's word also in the demo, beyond it plain hours."""
-        try:
-            intervals = sessions.day(_CALENDAR_SEGMENT, SessionClass.EXPIRING_INDEX_CONTRACT, expiry)
-        except UncoveredDate:
-            intervals = _stand_in(expiry)
-        return max(each.end_ms for each in intervals if each.phase is Phase.CONTINUOUS)
 
     def bounds(self, on: date) -> tuple[int, int]:
         """[first, last) instant at which anything trades continuously on a trading day. A day of the demo counts whole,

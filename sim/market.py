@@ -20,13 +20,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from market.instruments import Instrument, session_class
 from sim import fair, paths
 from sim.candles import LiveMinutes, Row, rows_of
 from sim.columns import Columns
-from sim.history import History, on_grid, session_class, shares_stop_ms
+from sim.history import History, on_grid, shares_stop_ms
 from sim.hours import MINUTE_MS, midnight_ms
 from sim.noise import generator
-from sim.universe import Instrument, Universe
+from sim.universe import Listing
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -74,21 +75,21 @@ class _Minute:
 
 
 class Market:
-    """The state of one trading day. Arrays have one row per instrument of `universe`."""
+    """The state of one trading day. Arrays have one row per instrument of `listing`."""
 
-    def __init__(self, universe: Universe, history: History, seed: int, now_ms: int, conflation_ms: int) -> None:
-        self.universe = universe
+    def __init__(self, listing: Listing, history: History, seed: int, now_ms: int, conflation_ms: int) -> None:
+        self.listing = listing
         self.history = history
         self.hours = history.hours
         self.seed = seed
-        self.on = universe.on
-        self.columns = Columns.of(universe.instruments, self.hours.last_trade_ms, self.on)
+        self.on = listing.on
+        self.columns = Columns.of(listing.instruments, self.on)
         self.conflation_ms = conflation_ms
         self.now_ms = now_ms - now_ms % MINUTE_MS
         self.since_ms = self.now_ms  # candles before come from history
         self._anchors = np.column_stack([history.paths.path(name, self.on) for name in self.columns.paths])
         self._anchor_ms = int(history.paths.times(self.on)[0])
-        self._spans = [self._span(each) for each in universe.instruments]
+        self._spans = [self._span(each) for each in listing.instruments]
         self._shares_stop_ms = shares_stop_ms(self.hours, self.on)
         self._minute: _Minute | None = None
         self._start()
@@ -298,7 +299,7 @@ class Market:
 
     def today(self, row: int) -> list[Row]:
         """Today's minute candles of an instrument, oldest first, the forming one included."""
-        instrument = self.universe.instruments[row]
+        instrument = self.listing.instruments[row]
         before = self.history.minutes(instrument, self.on).before(self.since_ms)
         return rows_of(before) + self.candles.of(row, int(self.oi[row]))
 

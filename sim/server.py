@@ -31,7 +31,7 @@ _CLOSE_GRACE_S = 2
 async def serve(settings: SimSettings, stop: asyncio.Event) -> None:
     """Run the exchange until `stop` is set."""
     async with running(settings) as exchange:
-        log.info("simulated exchange at %s, %d instruments", exchange.url, len(exchange.market.universe.instruments))
+        log.info("simulated exchange at %s, %d instruments", exchange.url, len(exchange.market.listing.instruments))
         await stop.wait()
 
 

@@ -7,62 +7,25 @@ public facts; prices are invented. A bigger universe adds strikes, expiries and 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
-from enum import StrEnum
 from functools import cached_property
 from typing import Final
 
-from schemas.ticks import SessionClass
+from market.instruments import FUTURE, INDEX, Instrument, Universe
 from sim import terms
 from sim.fair import CARRY
 from sim.paths import Paths, Spec
 
+EQUITY: Final = "EQ"
+CALL: Final = "CE"
+PUT: Final = "PE"
+
 _EPOCH: Final = date(2020, 1, 1).toordinal()
 
 
-class Kind(StrEnum):
-    """The values are the `instrument_type` of the venue's files."""
-
-    INDEX = "INDEX"
-    EQUITY = "EQ"
-    FUTURE = "FUT"
-    CALL = "CE"
-    PUT = "PE"
-
-
-@dataclass(frozen=True, slots=True)
-class Instrument:
-    """One row of the exchange. `follows` names the path that moves it."""
-
-    key: str
-    kind: Kind
-    symbol: str
-    name: str
-    token: str
-    follows: str
-    lot: int
-    tick: float  # rupees
-    freeze: int
-    session_class: SessionClass = SessionClass.ORDINARY
-    isin: str = ""
-    expiry: date | None = None
-    strike: float = 0.0
-    weekly: bool = False
-
-    @property
-    def segment(self) -> str:
-        return self.key.partition("|")[0]
-
-    @property
-    def exchange(self) -> str:
-        return self.segment.partition("_")[0]
-
-    @property
-    def is_option(self) -> bool:
-        return self.kind in (Kind.CALL, Kind.PUT)
-
-
 @dataclass(frozen=True)
-class Universe:
+class Listing:
+    """What is listed on a day. The place of an instrument is its row everywhere else."""
+
     on: date
     instruments: tuple[Instrument, ...]
 
@@ -70,13 +33,13 @@ class Universe:
     def row_of(self) -> Mapping[str, int]:
         return {instrument.key: row for row, instrument in enumerate(self.instruments)}
 
+    @cached_property
+    def catalogue(self) -> Universe:
+        return Universe(self.instruments)
+
     def get(self, key: str) -> Instrument | None:
         row = self.row_of.get(key)
         return None if row is None else self.instruments[row]
-
-    def options(self, underlying_key: str) -> Iterator[Instrument]:
-        follows = INDEX_PATHS.get(underlying_key)
-        return (each for each in self.instruments if each.is_option and each.follows == follows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +68,7 @@ _INDEX_SPECS: Final[Mapping[str, Spec]] = {
 }
 _INDEX_TOKENS: Final = {"NIFTY": "26000", "BANKNIFTY": "26009", "SENSEX": "1", "INDIA VIX": "26017"}
 
-_SHARES: Final = (
+_LARGE: Final = (
     _Share("RELIANCE", "INE002A01018", "2885", "RELIANCE INDUSTRIES LTD", Spec(1_480, 1.1, 0.17)),
     _Share("TCS", "INE467B01029", "11536", "TATA CONSULTANCY SERV LT", Spec(3_080, 0.8, 0.18)),
     _Share("HDFCBANK", "INE040A01034", "1333", "HDFC BANK LTD", Spec(1_005, 1.0, 0.14)),
@@ -118,53 +81,67 @@ _SHARES: Final = (
     _Share("ITC", "INE154A01025", "1660", "ITC LTD", Spec(402, 0.6, 0.15)),
 )
 _FUTURES: Final = ("NIFTY", "BANKNIFTY")
-_FIXED: Final = len(_INDEX_SPECS) + len(_SHARES) + 3 * len(_FUTURES)
+
+
+def follows(instrument: Instrument) -> str:
+    """The path that moves an instrument."""
+    key = instrument.underlying_key or instrument.key
+    return INDEX_PATHS.get(key, instrument.trading_symbol)
 
 
 def specs(count: int) -> dict[str, Spec]:
-    """Every path that a universe of about `count` instruments needs."""
-    shares = (*_SHARES, *(_invented(number) for number in range(_invented_shares(count))))
-    return {**_INDEX_SPECS, **{share.symbol: share.spec for share in shares}}
+    """Every path that a listing of about `count` instruments needs."""
+    return {**_INDEX_SPECS, **{share.symbol: share.spec for share in _shares(count)}}
 
 
-def listed(on: date, count: int, paths: Paths, *, past_expiry: bool = False) -> Universe:
-    """The universe of a day. `past_expiry`: leave out what expires today (a demo goes on after its last trade)."""
-    shares = (*_SHARES, *(_invented(number) for number in range(_invented_shares(count))))
+def listed(on: date, count: int, paths: Paths, *, past_expiry: bool = False) -> Listing:
+    """The instruments of a day. `past_expiry`: leave out what expires today (a demo goes on after its last trade)."""
     spot = {name: float(paths.path(name, on)[0]) for name in specs(count)}
     rows = [_index(name) for name in _INDEX_SPECS]
-    rows += [_equity(share, spot[share.symbol], on) for share in shares]
+    rows += [_equity(share, spot[share.symbol], on) for share in _shares(count)]
     first_expiry = on + timedelta(days=1) if past_expiry else on
     rows += [future for name in _FUTURES for future in _futures(name, on, first_expiry, spot[name])]
     rows += _options(on, first_expiry, count - len(rows), count, spot)
-    return Universe(on, tuple(rows))
+    return Listing(on, tuple(rows))
 
 
 def _index(name: str) -> Instrument:
     key = INDEX_KEYS[name]
-    return Instrument(key, Kind.INDEX, name, key.partition("|")[2], _INDEX_TOKENS[name], name, 1, 0.01, 0)
+    segment, _, display = key.partition("|")
+    return Instrument(
+        key=key,
+        segment=segment,
+        exchange=segment.partition("_")[0],
+        name=display,
+        trading_symbol=name,
+        instrument_type=INDEX,
+        lot_size=1,
+        tick_size=0.01,
+        exchange_token=_INDEX_TOKENS[name],
+    )
 
 
 def _equity(share: _Share, price: float, on: date) -> Instrument:
-    large = share in _SHARES
     return Instrument(
         key=f"NSE_EQ|{share.isin}",
-        kind=Kind.EQUITY,
-        symbol=share.symbol,
+        segment="NSE_EQ",
+        exchange="NSE",
         name=share.name,
-        token=share.token,
-        follows=share.symbol,
-        lot=1,
-        tick=terms.share_tick(price, on),
-        freeze=100_000,
-        session_class=SessionClass.CLOSING_AUCTION_SHARE if large else SessionClass.ORDINARY,
+        trading_symbol=share.symbol,
+        instrument_type=EQUITY,
+        lot_size=1,
+        tick_size=terms.share_tick(price, on),
+        freeze_quantity=100_000,
+        cas_eligible=share in _LARGE,
         isin=share.isin,
+        exchange_token=share.token,
     )
 
 
 def _futures(name: str, on: date, first: date, spot: float) -> Iterator[Instrument]:
     tick = terms.future_tick(spot, on)
     for expiry, _ in terms.expiries(name, first, 0, 3):
-        yield _contract(name, on, expiry, Kind.FUTURE, 0.0, tick, False)
+        yield _contract(name, on, expiry, FUTURE, None, tick, False)
 
 
 def _options(on: date, first: date, count: int, universe: int, spot: Mapping[str, float]) -> list[Instrument]:
@@ -181,7 +158,7 @@ def _options(on: date, first: date, count: int, universe: int, spot: Mapping[str
         rows += [
             _contract(name, on, expiry, kind, strike, tick, weekly)
             for strike in _strikes(money, terms.strike_step(name), pairs)
-            for kind in (Kind.CALL, Kind.PUT)
+            for kind in (CALL, PUT)
         ]
     return rows
 
@@ -192,39 +169,41 @@ def _strikes(money: float, step: float, pairs: int) -> list[float]:
     return [step * (lowest + number) for number in range(pairs)]
 
 
-def _contract(name: str, on: date, expiry: date, kind: Kind, strike: float, tick: float, weekly: bool) -> Instrument:
+def _contract(
+    name: str, on: date, expiry: date, kind: str, strike: float | None, tick: float, weekly: bool
+) -> Instrument:
     day = expiry.strftime("%d %b %y").upper()
-    token = _contract_token(name, expiry, kind, strike)
-    symbol = f"{name} FUT {day}" if kind is Kind.FUTURE else f"{name} {strike:g} {kind} {day}"
-    last_day = expiry == on
+    token = _contract_token(name, expiry, kind, strike or 0.0)
     return Instrument(
         key=f"NSE_FO|{token}",
-        kind=kind,
-        symbol=symbol,
+        segment="NSE_FO",
+        exchange="NSE",
         name=name,
-        token=token,
-        follows=name,
-        lot=terms.lot_size(name, expiry),
-        tick=tick,
-        freeze=terms.freeze_quantity(name, on),
-        session_class=SessionClass.EXPIRING_INDEX_CONTRACT if last_day else SessionClass.ORDINARY,
+        trading_symbol=f"{name} FUT {day}" if strike is None else f"{name} {strike:g} {kind} {day}",
+        instrument_type=kind,
+        lot_size=terms.lot_size(name, expiry),
+        tick_size=tick,
+        freeze_quantity=terms.freeze_quantity(name, on),
         expiry=expiry,
         strike=strike,
+        underlying_key=INDEX_KEYS[name],
+        underlying_symbol=name,
         weekly=weekly,
+        exchange_token=token,
     )
 
 
-def _contract_token(name: str, expiry: date, kind: Kind, strike: float) -> str:
+def _contract_token(name: str, expiry: date, kind: str, strike: float) -> str:
     """Unlike the exchange's own, a token says what it stands for: it is the same on every day and in every run."""
     steps = round(strike / 50)
-    place = (Kind.FUTURE, Kind.CALL, Kind.PUT).index(kind)
+    place = (FUTURE, CALL, PUT).index(kind)
     series = (expiry.toordinal() - _EPOCH) * len(_FUTURES) + _FUTURES.index(name)
     return str((series * 4_000 + steps) * 3 + place)
 
 
-def _invented_shares(count: int) -> int:
-    """A third of what exceeds the demo."""
-    return max(0, count - 1_000) // 4
+def _shares(count: int) -> tuple[_Share, ...]:
+    """The real ones, and a quarter of what exceeds the demo."""
+    return (*_LARGE, *(_invented(number) for number in range(max(0, count - 1_000) // 4)))
 
 
 def _invented(number: int) -> _Share:

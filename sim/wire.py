@@ -11,11 +11,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from market.instruments import Instrument
 from proto import feed_pb2 as pb
 from sim.market import Market
 from sim.settings import Mode
 from sim.snapshot import Snapshot, snapshot
-from sim.universe import Instrument, Kind
 
 I64 = npt.NDArray[np.int64]
 
@@ -34,7 +34,7 @@ class Encoder:
 
     def __init__(self, market: Market) -> None:
         self.market = market
-        count = len(market.universe.instruments)
+        count = len(market.listing.instruments)
         self._fresh = {mode: np.zeros(count, np.bool_) for mode in MODES}
         self._blocks: dict[Mode, dict[int, _Block]] = {mode: {} for mode in MODES}
         self._entries: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}
@@ -65,7 +65,7 @@ class Encoder:
         for place, row in enumerate(rows.tolist()):
             block = blocks.get(row)
             if block is None:
-                block = blocks[row] = _BLOCKS[mode](self.market.universe.instruments[row], self.market.day_start_ms)
+                block = blocks[row] = _BLOCKS[mode](self.market.listing.instruments[row], self.market.day_start_ms)
             entries[row] = block.encoded(state, place)
 
 
@@ -74,7 +74,8 @@ class _Block:
 
     def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
         key = instrument.key.encode()
-        self.kind = instrument.kind
+        self.is_index = instrument.is_index
+        self.is_option = instrument.is_option
         self.day_start_ms = day_start_ms
         self.feed = pb.Feed()
         self._key = _KEY + varint(len(key)) + key + _VALUE
@@ -122,14 +123,14 @@ class _GreeksBlock(_Block):
     def write(self, state: Snapshot, place: int) -> None:
         body = self.body
         self.write_ltpc(body.ltpc, state, place)
-        if self.kind is Kind.INDEX:
+        if self.is_index:
             return
         touch = body.firstDepth
         touch.bidQ, touch.bidP = state.bid_qty[place][0], state.bid[place][0]
         touch.askQ, touch.askP = state.ask_qty[place][0], state.ask[place][0]
         body.vtt = state.vtt[place]
         body.oi = state.oi[place]
-        if self.kind in (Kind.CALL, Kind.PUT):
+        if self.is_option:
             self.write_greeks(body.optionGreeks, state, place)
             body.iv = state.iv[place]
 
@@ -141,7 +142,7 @@ class _FullBlock(_Block):
     def __init__(self, instrument: Instrument, day_start_ms: int) -> None:
         super().__init__(instrument, day_start_ms)
         self.feed.requestMode = self.request_mode
-        self.body = self.feed.fullFeed.indexFF if self.kind is Kind.INDEX else self.feed.fullFeed.marketFF
+        self.body = self.feed.fullFeed.indexFF if self.is_index else self.feed.fullFeed.marketFF
         self.ltpc = self.body.ltpc
         self.day: pb.OHLC | None = None
         self.minute: pb.OHLC | None = None
@@ -168,7 +169,7 @@ class _FullBlock(_Block):
         body.oi = state.oi[place]
         body.tbq = state.tbq[place]
         body.tsq = state.tsq[place]
-        if self.kind in (Kind.CALL, Kind.PUT):
+        if self.is_option:
             self.write_greeks(body.optionGreeks, state, place)
             body.iv = state.iv[place]
 
