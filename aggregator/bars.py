@@ -37,7 +37,7 @@ from aggregator.state import (
 from schemas.bars import HistoryBar, Source
 from schemas.errors import Rejected
 from schemas.streams import instrument_id
-from schemas.ticks import FeedMark, SessionClass, TickBatch
+from schemas.ticks import LEVEL, TICK, FeedMark, SessionClass, TickBatch
 
 #: The continuous intervals [start, end) of a day, epoch ms. Raises TejiError for a date that nobody knows.
 Hours = Callable[[str, SessionClass, date], Sequence[tuple[int, int]]]
@@ -402,3 +402,13 @@ def _json(key: str, bar: Any, oi_before: float) -> bytes:
             "rev": int(bar["rev"]),
         }
     )
+
+
+def warm() -> None:
+    """Compile the kernel, or load it from the cache."""
+    builder = BarBuilder(lambda *_: ())
+    builder._row("NSE_EQ|warm")
+    kernel.fold(
+        np.zeros(0, TICK), 0, np.zeros(0, LEVEL), 0, 0, 0, builder._slots, builder._rows, builder._bars,
+        builder._prints, builder._owed_ids, builder._owed_bars,
+    )  # fmt: skip

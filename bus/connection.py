@@ -77,6 +77,23 @@ class Bus:
             raise Misconfigured(f"Redis {version} is too old: 6.2 or newer is needed. Set REDIS_URL to a newer one.")
         return version
 
+    async def get(self, key: str) -> bytes | None:
+        with translated():
+            value: bytes | None = await self.redis.get(key)
+        return value
+
+    async def last_entry(self, stream: str) -> tuple[str, dict[bytes, bytes]] | None:
+        """Id and fields of a stream's newest entry."""
+        with translated():
+            entries = await self.redis.xrevrange(stream, count=1)
+        return (entries[0][0].decode(), entries[0][1]) if entries else None
+
+    async def now_ms(self) -> int:
+        """The time by the server's clock, which stamps all stream entries."""
+        with translated():
+            seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def script(self, name: str, keys: list[str], args: list[Any]) -> Any:
         """Run one of our Lua scripts, by hash, loading it where the server does not know it (any more)."""
         script = self._scripts.get(name)

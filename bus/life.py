@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +135,17 @@ async def _heartbeat(worker: Worker, stop: asyncio.Event) -> None:
         with contextlib.suppress(Unavailable):
             await lease.announce(worker.bus, worker.name, details)
         await pause(stop, 2.0)
+
+
+async def together(*jobs: Coroutine[Any, Any, None]) -> None:
+    """Run jobs side by side. The first error cancels the others and is raised as itself, not in a group."""
+    tasks = [asyncio.create_task(job) for job in jobs]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def pause(stop: asyncio.Event, seconds: float) -> bool:

@@ -14,6 +14,12 @@ WRITTEN_ENTRIES = Counter("teji_written_entries_total", "Stream entries written"
 DEAD_ENTRIES = Counter("teji_dead_entries_total", "Inputs set aside because they can never succeed", ["stream"])
 MISSED_GAPS = Counter("teji_missed_gaps_total", "Times that entries were trimmed before they were read", ["stream"])
 TICKS = Counter("teji_ticks_total", "Tick records", ["worker"])
+FRAMES = Counter("teji_feed_frames_total", "Frames received", ["kind"])
+FRAME_BYTES = Counter("teji_feed_bytes_total", "Bytes of frames received")
+DROPPED_FRAMES = Counter("teji_feed_dropped_frames_total", "Frames for which the buffer had no room")
+FEED_DELAY_S = Histogram("teji_feed_delay_seconds", "Receive time minus the venue's own stamp", buckets=_HOPS_S)
+FEED_ENDS = Counter("teji_feed_ends_total", "Feed connections that ended or failed, by cause", ["cause"])
+BUFFER_BYTES = Gauge("teji_buffer_bytes", "Ticks waiting to be published", ["shard"])
 BARS = Counter("teji_bars_total", "Bars published", ["kind"])  # new or revised
 LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 when caught up", ["stream", "group"])
 PENDING = Gauge("teji_stream_pending", "Entries delivered and not yet committed", ["stream", "group"])

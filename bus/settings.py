@@ -80,6 +80,9 @@ class Settings(BaseSettings):
     )
     teji_buffer_mb: int = Field(256, ge=1, description="Ticks held in memory while Redis is away, MiB")
     teji_backfill: bool = Field(True, description="Fill missed minutes and the session so far from the venue's history")
+    teji_warmup_min: int = Field(
+        120, ge=0, le=1440, description="Minutes of history fetched for an option; others get the session so far"
+    )
     teji_calendar: Calendar = Field(
         Calendar.EXCHANGE, description="`exchange`: bars in trading hours only; `always`: the demo never closes"
     )

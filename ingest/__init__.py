@@ -1,1 +1,1 @@
-"""Worker: the venue's feed in, `ticks:{k}` out."""
+"""Worker: the venue's feed becomes tick records on `ticks:{k}`."""

@@ -1,6 +1,14 @@
 """The last state of an instrument: a value in the hash `quotes:{k}`, the REST quote and the SSE `tick` event."""
 
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+import numpy.typing as npt
+import orjson
 from pydantic import BaseModel, ConfigDict
+
+from schemas.ticks import KNOWN_SHIFT, TICK, Block
 
 
 class Quote(BaseModel):
@@ -32,3 +40,30 @@ class Quote(BaseModel):
     ask_qty: int | None
     iep: float | None
     ieq: int | None
+
+
+_VALUES: Final = TICK.names[TICK.names.index("ts") :] if TICK.names else ()
+assert tuple(Quote.model_fields) == ("instrument", *_VALUES), "a quote is a tick record: same names, same order"
+
+_BLOCK_OF: Final[Mapping[str, Block]] = {
+    **dict.fromkeys(("ltp", "ltt", "ltq", "cp"), Block.LTPC),
+    **dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty"), Block.DEPTH),
+    **dict.fromkeys(("delta", "theta", "gamma", "vega", "rho"), Block.GREEKS),
+    **{name: Block[name.upper()] for name in ("atp", "vtt", "oi", "iv", "tbq", "tsq", "iep", "ieq")},
+}
+
+
+@cache
+def _unknown(known: int) -> tuple[int, ...]:
+    """Places in a record's values that are null, by its KNOWN flags."""
+    return tuple(place for place, name in enumerate(_VALUES) if name in _BLOCK_OF and not known & _BLOCK_OF[name])
+
+
+def encode(keys: Iterable[str], rec: npt.NDArray[Any]) -> Iterator[bytes]:
+    """The quote of each record as JSON, its instrument's key alongside."""
+    known = (rec["flags"] >> KNOWN_SHIFT).tolist()
+    for key, flags, record in zip(keys, known, rec.tolist(), strict=True):
+        values = list(record[-len(_VALUES) :])
+        for place in _unknown(flags):
+            values[place] = None
+        yield orjson.dumps(dict(zip(("instrument", *_VALUES), (key, *values), strict=True)))

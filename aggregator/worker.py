@@ -1,0 +1,170 @@
+"""The shell of the aggregator: reads tick entries, folds them, commits what leaves together with the fold's memory."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+import structlog
+
+from aggregator.bars import BarBuilder, Closed, Printed, Produced
+from bus import clock, metrics
+from bus.connection import Bus
+from bus.inbox import Batch, Entry, Inbox, Missed, Output, Writer, order
+from bus.lease import Keeper, Lease
+from bus.life import Worker
+from market import sessions
+from schemas import streams, ticks
+from schemas.errors import Misconfigured, Rejected
+from schemas.events import Event, EventKind
+from schemas.ticks import FeedMark, SessionClass
+
+log = structlog.get_logger("aggregator")
+
+NAME: Final = "aggregator"
+_READ_ENTRIES: Final = 200
+_READ_BLOCK_MS: Final = 500
+_COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
+_COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
+_SILENCE_MS: Final = 3_000  # ingest says something every second; when it does not, it is dead
+
+
+async def run(worker: Worker, stop: asyncio.Event) -> None:
+    settings = worker.settings
+
+    async def work(lease: Lease, over: asyncio.Event) -> None:
+        builder = BarBuilder(hours, settings.teji_grace_ms)
+        await Shard(worker.bus, worker.writer(lease), lease.shard, builder).run(over)
+
+    await Keeper(worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, work).run(stop)
+
+
+def hours(key: str, session: SessionClass, on: date) -> Sequence[tuple[int, int]]:
+    """Continuous trading on a date. A date that the calendar does not cover has none: its trades become prints."""
+    try:
+        return sessions.continuous(sessions.segment_of(key), session, on)
+    except Misconfigured as error:
+        log.error("no trading hours", reason=str(error))
+        return ()
+
+
+class Shard:
+    def __init__(self, bus: Bus, writer: Writer, number: int, builder: BarBuilder) -> None:
+        self._bus = bus
+        self._writer = writer
+        self._number = number
+        self._builder = builder
+        self._stream = streams.ticks(number)
+        self._last: tuple[str, int] | None = None  # newest entry: its id, its venue time
+        self._silent = False  # we have said that ingest is away
+        self._committed_s = 0.0
+        self._commit_every_s = _COMMIT_S
+
+    async def run(self, over: asyncio.Event) -> None:
+        opened = Inbox.open(
+            self._writer, group=NAME, consumer=NAME, inputs=[self._stream], state_key=streams.state(NAME, self._number)
+        )
+        async with opened as inbox:
+            outputs = self._restore(inbox)
+            while not over.is_set():
+                batch = await inbox.read(count=_READ_ENTRIES, block_ms=_READ_BLOCK_MS)
+                if not batch:
+                    await self._mind_silence()
+                outputs += self._fold(inbox, batch)
+                await self._commit(inbox, outputs)
+            if inbox.uncommitted or outputs:
+                await inbox.commit(outputs, snapshot=self._builder.snapshot(), now_s=clock.monotonic_s())
+
+    def _restore(self, inbox: Inbox) -> list[Output]:
+        if inbox.snapshot is None:
+            return []
+        try:
+            self._builder.restore(inbox.snapshot)
+        except ValueError as error:
+            return [_event(EventKind.ALERT, f"the aggregator starts without its memory: {error}", {})]
+        return []
+
+    def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
+        outputs = [self._missed(missed) for missed in batch.missed]
+        bars = 0
+        for entry in batch.entries:
+            try:
+                produced = self._one(entry)
+            except (ValueError, Rejected) as error:
+                outputs.append(inbox.reject(entry, str(error)))
+                continue
+            outputs += self._outputs(produced)
+            bars += len(produced.bars)
+        metrics.BARS.labels("published").inc(bars)
+        return outputs
+
+    def _one(self, entry: Entry) -> Produced:
+        batch = ticks.unpack(entry.fields)
+        self._last, self._silent = (entry.id, batch.ts), batch.feed == FeedMark.AWAY and self._silent
+        if len(batch.rec):
+            metrics.TICKS.labels(NAME).inc(len(batch.rec))
+            metrics.HOP_S.labels("aggregator").observe(max(0.0, (clock.now_ns() - batch.rx) / 1e9))
+        return self._builder.add(batch)
+
+    def _outputs(self, produced: Produced) -> list[Output]:
+        return [*map(self._bar, produced.bars), *map(_print, produced.prints)]
+
+    def _bar(self, bar: Closed) -> Output:
+        fields = {"instrument": bar.instrument, "ts": bar.ts, "data": bar.data}
+        return Output(streams.candles(self._number), fields)
+
+    def _missed(self, missed: Missed) -> Output:
+        """Ticks were trimmed before we read them. What they would have told is a hole in every bar under way."""
+        metrics.MISSED_GAPS.labels(missed.stream).inc()
+        if self._last is not None:
+            self._builder.add(ticks.unpack(_as_bytes(ticks.pack_mark(self._last[1], 0, feed=FeedMark.DOWN))))
+        data = {"stream": missed.stream, "after": missed.after, "last": missed.last}
+        return _event(EventKind.GAP, "ticks were trimmed before the aggregator read them", data)
+
+    async def _commit(self, inbox: Inbox, outputs: list[Output]) -> None:
+        """At once when something leaves; else now and then, so that a restart has little to fold again."""
+        now_s = clock.monotonic_s()
+        idle_s = now_s - self._committed_s
+        if not outputs and (not inbox.uncommitted or idle_s < self._commit_every_s):
+            return
+        snapshot = self._builder.snapshot()
+        self._commit_every_s = max(_COMMIT_S, len(snapshot) / _COMMIT_BYTES_PER_S)
+        await inbox.commit(outputs, snapshot=snapshot, now_s=now_s)
+        outputs.clear()
+        self._committed_s = now_s
+
+    async def _mind_silence(self) -> None:
+        """Ingest is dead: minutes must end all the same. What we know of time goes into the stream, where every
+        reader, and ourselves after a restart, finds it at the same place."""
+        last = self._last or await self._newest()
+        if last is None:
+            return
+        now_ms = await self._bus.now_ms()
+        entry_id, ts = last
+        silent_ms = now_ms - order(entry_id)[0]
+        if silent_ms < (1_000 if self._silent else _SILENCE_MS):
+            return
+        marks = [ticks.pack_mark(ts + silent_ms, 0, feed=FeedMark.AWAY)]
+        if not self._silent:
+            marks.insert(0, ticks.pack_mark(ts, 0, feed=FeedMark.DOWN))
+        self._silent = True
+        await self._writer.write([Output(self._stream, mark) for mark in marks], now_s=clock.monotonic_s())
+
+    async def _newest(self) -> tuple[str, int] | None:
+        entry = await self._bus.last_entry(self._stream)
+        self._last = (entry[0], int(entry[1][b"ts"])) if entry else None
+        return self._last
+
+
+def _print(trade: Printed) -> Output:
+    data = {"instrument": trade.instrument, "price": trade.price, "volume": trade.volume}
+    return _event(EventKind.PRINT, "a trade outside the continuous session", data, ts=trade.ltt)
+
+
+def _event(kind: EventKind, message: str, data: dict[str, object], ts: int | None = None) -> Output:
+    event = Event(kind=kind, ts=clock.now_ms() if ts is None else ts, worker=NAME, message=message, data=data)
+    return Output(streams.EVENTS, {"kind": kind.value, "data": event.model_dump_json()})
+
+
+def _as_bytes(fields: dict[bytes, bytes | int]) -> dict[bytes, bytes]:
+    return {name: value if isinstance(value, bytes) else str(value).encode() for name, value in fields.items()}

@@ -1,0 +1,217 @@
+"""Between the sockets and the outboxes: frames are decoded and merged as they arrive, and leave in batches.
+
+How many frames share a stream entry adapts by itself: while one publication is under way frames gather, and the next
+takes all of them. An idle pipeline adds no delay, a busy one wastes no round trips.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+import orjson
+import structlog
+
+from bus import metrics
+from bus.inbox import Output
+from ingest.clock import VenueClock
+from ingest.merge import Merger
+from ingest.outbox import Outbox
+from proto.decode import Appended, BufferFull, FrameKind, TickBuffer, market_info
+from proto.feed_pb2 import MarketStatus
+from schemas import streams, ticks
+from schemas.bars import HistoryBar
+from schemas.errors import BadFrame
+from schemas.quotes import encode
+from schemas.streams import instrument_id
+from schemas.ticks import LEVEL, FeedMark, SessionClass
+
+log = structlog.get_logger("collector")
+
+_ROWS: Final = 4096
+_LEVELS: Final = 40_960
+_NO_DEPTH: Final = np.empty(0, LEVEL)
+_DEAD_FRAME_MAX_BYTES: Final = 64 * 1024
+
+
+class Collector:
+    """One per process. `wake` is called when there is something to publish."""
+
+    def __init__(self, shards: int, limit_bytes: int, session_of: Callable[[str], SessionClass]) -> None:
+        self.clock = VenueClock()
+        self.outboxes: dict[int, Outbox] = {}
+        self.statuses: dict[str, str] = {}  # segment -> the venue's market status
+        self.wake: Callable[[], None] = lambda: None
+        self._shards = shards
+        self._limit_bytes = limit_bytes
+        self._session_of = session_of
+        self._buffer = TickBuffer(_ROWS, _LEVELS)
+        self._merger = Merger()
+        self._key_of: dict[int, str] = {}
+        self._quotes: dict[int, dict[str, bytes]] = {}  # by shard, waiting to be written
+        self._rx_ns = 0
+        self.frame_ts = 0  # venue time of the last frame taken
+        self._dropped_frames = 0
+        self._dropped_from_ts = 0
+        self.gaps: list[dict[str, int]] = []  # overflows that are over, to be reported
+
+    # Instruments and shards
+
+    def outbox(self, shard: int) -> Outbox:
+        if shard not in self.outboxes:
+            self.outboxes[shard] = Outbox(self._limit_bytes)
+        return self.outboxes[shard]
+
+    def follow(self, keys: Iterable[str]) -> None:
+        """Know these instruments; hours are looked up anew, they change with the date."""
+        wanted = [(key, self._session_of(key)) for key in keys]
+        self._merger.register(wanted)
+        self._key_of.update((instrument_id(key), key) for key, _ in wanted)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        self.flush()
+        self._merger.forget(keys)
+
+    def mark_base(self, keys: Iterable[str]) -> None:
+        self._merger.mark_base(keys)
+
+    def unseen(self, keys: Iterable[str]) -> set[str]:
+        """Of these, the instruments that have sent nothing since their base was marked."""
+        return set(self._merger.never_seen()) & set(keys)
+
+    # Frames
+
+    def take(self, frame: Any, rx_ns: int, now_s: float) -> FrameKind | None:
+        """A frame has arrived. None: it was malformed, or there was no room."""
+        if any(box.full for box in self.outboxes.values()):
+            self._drop()
+            return None
+        if self._dropped_frames:
+            self._resume_after_overflow()
+        try:
+            added = self._append(frame, rx_ns)
+        except BadFrame as error:
+            self._set_aside(error)
+            return None
+        self.clock.observe(added.ts, now_s)
+        self.frame_ts, self._rx_ns = added.ts, rx_ns
+        if added.kind is FrameKind.MARKET_INFO:
+            self._phases(frame)
+        elif added.rows:
+            self._merge(frame, added)
+            metrics.TICKS.labels("ingest").inc(added.rows)
+            self.wake()
+        return added.kind
+
+    def _append(self, frame: Any, rx_ns: int) -> Appended:
+        try:
+            return self._buffer.append(frame, rx_ns)
+        except BufferFull:
+            self.flush()
+            return self._buffer.append(frame, rx_ns)
+
+    def _merge(self, frame: Any, added: Appended) -> None:
+        unknown = self._merger.merge(self._buffer.rec, added.first_row, added.rows)
+        if len(unknown):  # the venue sends what we have not asked for, or no longer
+            self.follow({added.key(frame, row) for row in unknown.tolist()})
+            for row in unknown.tolist():
+                self._merger.merge(self._buffer.rec, row, 1)
+
+    def _phases(self, frame: Any) -> None:
+        info = market_info(frame)
+        for segment, status in info.segmentStatus.items():
+            self.statuses[segment] = MarketStatus.Name(status) if status in MarketStatus.values() else str(status)
+        self.wake()
+
+    def _set_aside(self, error: BadFrame) -> None:
+        stream = streams.ticks(min(self.outboxes, default=0))
+        metrics.DEAD_ENTRIES.labels(stream).inc()
+        log.warning("malformed frame set aside", reason=str(error))
+        body = bytes(error.frame[:_DEAD_FRAME_MAX_BYTES])
+        fields: dict[bytes, bytes | str] = {b"frame": body, b"why": str(error), b"worker": b"ingest"}
+        self.outbox(min(self.outboxes, default=0)).put(Output(streams.dead(stream), fields))
+        self.wake()
+
+    # No room: Redis is away for longer than the buffer lasts
+
+    def _drop(self) -> None:
+        if not self._dropped_frames:
+            self._dropped_from_ts = self.frame_ts
+            log.error("no room for frames: Redis is away too long")
+        self._dropped_frames += 1
+        metrics.DROPPED_FRAMES.inc()
+
+    def _resume_after_overflow(self) -> None:
+        """What was dropped is a hole like any other: it is marked, reported, and every instrument starts anew."""
+        data = {"frames": self._dropped_frames, "from_ts": self._dropped_from_ts, "to_ts": self.clock.ts}
+        self._dropped_frames = 0
+        self.down(None, self._dropped_from_ts)
+        self.mark_base(self._merger.keys)
+        self.gaps.append(data)
+
+    # Batches
+
+    def flush(self) -> None:
+        """Move what has gathered into the outboxes."""
+        rec, depth = self._buffer.rec, self._buffer.depth
+        if not len(rec):
+            return
+        if self._shards == 1:
+            self._pack(0, rec, depth)
+        else:
+            of_row = (rec["id"].astype(np.uint64) % np.uint64(self._shards)).astype(np.int64)
+            of_level = np.repeat(of_row, rec["levels"])
+            for shard in np.unique(of_row).tolist():
+                self._pack(shard, rec[of_row == shard], depth[of_level == shard] if len(depth) else _NO_DEPTH)
+        self._buffer.clear()
+
+    def _pack(self, shard: int, rec: Any, depth: Any) -> None:
+        if shard not in self.outboxes:
+            return  # not ours (any more)
+        keys = ",".join(map(self._key_of.__getitem__, dict.fromkeys(rec["id"].tolist())))
+        fields = ticks.pack(int(rec["ts"].max()), self._rx_ns, keys, rec, depth)
+        self.outboxes[shard].put(Output(streams.ticks(shard), fields))
+
+    def down(self, keys: Iterable[str] | None, ts: int) -> None:
+        """The feed told nothing after `ts` (about these instruments; None: about any)."""
+        self.flush()
+        by_shard: dict[int, list[str]] = {}
+        for key in keys or ():
+            by_shard.setdefault(streams.shard_of(key, self._shards), []).append(key)
+        for shard, box in self.outboxes.items():
+            if keys is None or shard in by_shard:
+                mark = ticks.pack_mark(ts, self._rx_ns, feed=FeedMark.DOWN, keys=by_shard.get(shard, ()))
+                box.put(Output(streams.ticks(shard), mark))
+        self.wake()
+
+    def beat(self, shard: int, up: bool, now_s: float, rx_ns: int) -> None:
+        """Nothing else to say: the feed is up and quiet, or still away. Venue time goes on either way."""
+        if venue_ms := self.clock.at(now_s):
+            mark = ticks.pack_mark(venue_ms, rx_ns, feed=FeedMark.LIVE if up else FeedMark.AWAY)
+            self.outbox(shard).put(Output(streams.ticks(shard), mark))
+
+    def learn(self, bars: Iterable[HistoryBar], now_s: float, rx_ns: int) -> None:
+        """Minutes from the venue's history, into the stream: the aggregator decides what they change."""
+        by_shard: dict[int, list[dict[str, Any]]] = {}
+        for bar in bars:
+            by_shard.setdefault(streams.shard_of(bar.instrument, self._shards), []).append(bar.model_dump())
+        self.flush()
+        for shard, found in by_shard.items():
+            if shard in self.outboxes:
+                mark = ticks.pack_mark(self.clock.at(now_s), rx_ns, bars=orjson.dumps(found))
+                self.outboxes[shard].put(Output(streams.ticks(shard), mark))
+        self.wake()
+
+    # Quotes
+
+    def quotes(self, shard: int) -> dict[str, bytes]:
+        """The state of each instrument that has changed since `quotes_written`."""
+        keys, states = self._merger.take_changed()
+        for key, body in zip(keys, encode(keys, states), strict=True):
+            self._quotes.setdefault(streams.shard_of(key, self._shards), {})[key] = body
+        return self._quotes.get(shard, {})
+
+    def quotes_written(self, shard: int) -> None:
+        self._quotes.pop(shard, None)
+
+    def registry(self, shard: int, keys: Iterable[str]) -> Mapping[Any, str]:
+        return {str(instrument_id(key)): key for key in keys if streams.shard_of(key, self._shards) == shard}
