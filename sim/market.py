@@ -21,7 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from market.instruments import Instrument, session_class
-from sim import fair, paths
+from market.sessions import Phase
+from sim import auctions, fair, paths
+from sim.auctions import Auction
 from sim.candles import LiveMinutes, Row, rows_of
 from sim.columns import Columns
 from sim.history import History, on_grid, shares_stop_ms
@@ -60,6 +62,9 @@ class Update:
     trades: Trades
 
 
+_NO_ROWS: Final = np.empty(0, np.int64)
+
+
 @dataclass(frozen=True, slots=True)
 class _Minute:
     """What holds for a whole minute, and the underlyings at the end of each of its intervals."""
@@ -92,6 +97,7 @@ class Market:
         self._spans = [self._span(each) for each in listing.instruments]
         self._shares_stop_ms = shares_stop_ms(self.hours, self.on)
         self._minute: _Minute | None = None
+        self.auctions = auctions.of_day(self.columns, history, self.on)
         self._start()
 
     # --- state at the start ------------------------------------------------------------------------------------------
@@ -110,8 +116,13 @@ class Market:
         self.day_open, self.day_high, self.day_low = np.zeros(count), np.zeros(count), np.zeros(count)
         self.epoch = np.zeros(count, np.int64)
         self.candles = LiveMinutes(count, self.since_ms)
+        self.iep, self.rp = np.zeros(count), np.zeros(count)
+        self.ieq, self.iiq = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        self.iiq_market = np.zeros(count, np.int64)
+        self._recall_matches(Phase.PRE_OPEN)
         for row, instrument in enumerate(columns.instruments):
             self._recall(row, instrument)
+        self._recall_matches(Phase.CLOSING_AUCTION)
         self.spots = self._anchors[self._anchor_index(self.now_ms)]
         self.bid, self.ask = np.zeros(count), np.zeros(count)
         spot, vix = self.spots[columns.path], float(self.spots[-1])
@@ -126,14 +137,16 @@ class Market:
             return
         self.ltp[row] = minutes.close[-1]
         self.ltt[row] = minutes.ts[-1] + MINUTE_MS - 1
-        self.vtt[row] = minutes.volume.sum()
-        self.turnover[row] = (minutes.volume * (minutes.high + minutes.low + minutes.close) / 3).sum()
-        self.day_open[row], self.day_high[row] = minutes.open[0], minutes.high.max()
-        self.day_low[row] = minutes.low.min()
+        self.vtt[row] += minutes.volume.sum()
+        self.turnover[row] += (minutes.volume * (minutes.high + minutes.low + minutes.close) / 3).sum()
+        self._widen_day(np.array([row]), minutes.open[0], minutes.high.max(), minutes.low.min())
         candles = self.candles
         candles.ts[row], candles.volume[row] = minutes.ts[-1], minutes.volume[-1]
         candles.open[row], candles.high[row] = minutes.open[-1], minutes.high[-1]
         candles.low[row], candles.close[row] = minutes.low[-1], minutes.close[-1]
+
+    def _recall_matches(self, phase: Phase) -> None:
+        self._match([each for each in self.auctions if each.phase is phase and each.match_ms < self.since_ms])
 
     def _band(self) -> tuple[F64, F64]:
         """Prices outside are refused. An option's band follows its underlying's, as a rough copy of the real rule."""
@@ -171,7 +184,11 @@ class Market:
 
     def _plan(self, start_ms: int) -> _Minute:
         columns = self.columns
-        step_ms = self.conflation_ms or EVENT_STEP_MS
+        is_open = np.array([any(start <= start_ms < end for start, end in span) for span in self._spans])
+        end_ms = start_ms + MINUTE_MS
+        called = any(each.start_ms <= end_ms and start_ms <= each.match_ms for each in self.auctions)
+        # A closed market is one interval: nothing can happen before the minute is over.
+        step_ms = (self.conflation_ms or EVENT_STEP_MS) if called or is_open.any() else MINUTE_MS
         offsets = np.append(np.arange(step_ms, MINUTE_MS, step_ms), MINUTE_MS).astype(np.int64)
         first = [self._anchor_index(start_ms + knot * paths.POINT_MS) for knot in range(paths.POINTS_PER_MINUTE + 1)]
         anchors = self._anchors[first]
@@ -183,7 +200,7 @@ class Market:
             start_ms=start_ms,
             ends_ms=(start_ms + offsets).tolist(),
             spots=paths.fine(anchors, offsets, vols, draw),
-            open=np.array([any(start <= start_ms < end for start, end in span) for span in self._spans]),
+            open=is_open,
             trade_rate=rate,
             quote_rate=0.15 + _REQUOTES * np.sqrt(np.minimum(rate / 14.0, 1.0)),
             oi=self._open_interest(start_ms + MINUTE_MS),
@@ -218,11 +235,12 @@ class Market:
             yield from self._one_by_one(minute, trades)
         traded = self._print(minute, trades) if self.conflation_ms else trades.row[:0]
         ticked = self._tick_indices(minute, end_ms)
+        called = self._hold_auctions(start_ms, end_ms)
         self.now_ms = end_ms
         if end_ms == minute.start_ms + MINUTE_MS:
             self.candles.finish(minute.start_ms, self.oi)
         changed = np.zeros(count, np.bool_)
-        for rows in (requoted, traded, ticked):
+        for rows in (requoted, traded, ticked, called):
             changed[rows] = True
         yield Update(end_ms, np.flatnonzero(changed), trades)
 
@@ -277,7 +295,7 @@ class Market:
     def _tick_indices(self, minute: _Minute, end_ms: int) -> I64:
         """Index values are published, not traded; they rest once their shares do."""
         if minute.start_ms >= self._shares_stop_ms:
-            return np.empty(0, np.int64)
+            return _NO_ROWS
         columns = self.columns
         rows = np.flatnonzero(columns.index & minute.open)
         value = np.round(self.spots[columns.path[rows]], 2)
@@ -289,11 +307,44 @@ class Market:
 
     def _mark(self, minute: _Minute, rows: I64, price: F64, volume: I64) -> None:
         """Prices that happened enter the day's and the minute's candle."""
-        fresh = self.day_open[rows] == 0.0
-        self.day_open[rows] = np.where(fresh, price, self.day_open[rows])
-        self.day_high[rows] = np.maximum(self.day_high[rows], price)
-        self.day_low[rows] = np.where(fresh, price, np.minimum(self.day_low[rows], price))
+        self._widen_day(rows, price, price, price)
         self.candles.add(minute.start_ms, rows, price, volume)
+
+    def _widen_day(self, rows: I64, first: F64, high: F64, low: F64) -> None:
+        fresh = self.day_open[rows] == 0.0
+        self.day_open[rows] = np.where(fresh, first, self.day_open[rows])
+        self.day_high[rows] = np.maximum(self.day_high[rows], high)
+        self.day_low[rows] = np.where(fresh, low, np.minimum(self.day_low[rows], low))
+
+    # --- auctions ----------------------------------------------------------------------------------------------------
+
+    def _hold_auctions(self, start_ms: int, end_ms: int) -> I64:
+        """Indications once a second while orders are taken, then the match; the rows that changed."""
+        now = [each for each in self.auctions if each.start_ms <= end_ms and start_ms <= each.match_ms]
+        if not now:
+            return _NO_ROWS
+        matched = [each for each in now if each.match_ms < end_ms]
+        taking = [each for each in now if end_ms <= each.close_ms] if start_ms // 1_000 != end_ms // 1_000 else []
+        self._match(matched)
+        if taking:
+            rows = np.array([each.row for each in taking])
+            told = auctions.indication(self.columns, taking, end_ms)
+            self.iep[rows], self.ieq[rows] = told.price, told.quantity
+            self.iiq[rows], self.iiq_market[rows] = told.imbalance, told.market_imbalance
+            self.rp[rows] = [each.reference for each in taking]
+        return np.array([each.row for each in (*matched, *taking)], np.int64)
+
+    def _match(self, matched: list[Auction]) -> None:
+        """One trade each, outside of any minute candle; what was indicative is over."""
+        for each in matched:
+            row = each.row
+            self.ltp[row], self.ltt[row], self.ltq[row] = each.price, each.match_ms, each.quantity
+            self.vtt[row] += each.quantity
+            self.turnover[row] += each.price * each.quantity
+            price = np.array([each.price])
+            self._widen_day(np.array([row]), price, price, price)
+            for column in (self.iep, self.rp, self.ieq, self.iiq, self.iiq_market):
+                column[row] = 0
 
     # --- what others ask ---------------------------------------------------------------------------------------------
 
