@@ -1,0 +1,141 @@
+"""Ask a worker for something: one entry in `commands`, and the `reply` event that answers it.
+
+With an idempotency key the command is written exactly once, whatever happens in between: the request is written down
+first, under the key, with the id that its command will have; then the command is written by a commit that happens only
+once per key. Whoever comes with the same key finishes what was left and waits for the same reply.
+"""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from bus import clock
+from bus.connection import translated
+from bus.inbox import Output
+from gateway.context import Gateway
+from gateway.frames import parsed
+from gateway.positions import WHOLE, Position, parse, text_of
+from gateway.problems import Problem
+from schemas import streams
+from schemas.commands import Command
+from schemas.errors import Unavailable
+from schemas.events import EventKind
+
+REPLY_S: Final = 5.0
+_REMEMBERED_S: Final = 86_400
+_SCANNED_AT_ONCE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    command: str
+    event: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswerYet:
+    command: str
+    look: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """What was asked under an idempotency key, as Redis remembers it."""
+
+    command: str
+    fingerprint: str
+    since: str  # where `events` stood before the command
+
+
+async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answer | NoAnswerYet:
+    """Write the command and wait a while for its reply. Raises Unavailable while Redis is away."""
+    body = command.model_dump_json()
+    fingerprint = hashlib.sha256(body.encode()).hexdigest()
+    request = _Request(uuid.uuid4().hex, fingerprint, text_of(await here.tails["events"].ends()))
+    name = None if key is None else f"idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+    if name is not None:
+        request = await _remembered(here, name, request)
+    fields = {"id": request.command, "kind": command.kind, "by": by, "data": body}
+    once = None if name is None else (f"{name}:{request.command}", 1)
+    with _reply(here, request.command) as reply:
+        await here.writer.write([Output(streams.COMMANDS, fields)], now_s=clock.monotonic_s(), sequence=once)
+        if once is not None:
+            with translated():
+                await here.bus.redis.expire(once[0], _REMEMBERED_S)
+        event = await _earlier(here, request) if name is not None else None
+        if event is None:
+            try:
+                async with asyncio.timeout(REPLY_S):
+                    event = await reply
+            except TimeoutError:
+                look = f"/api/v1/stream/events?last_event_id={request.since}"
+                return NoAnswerYet(request.command, look)
+    return Answer(request.command, event)
+
+
+async def _remembered(here: Gateway, name: str, request: _Request) -> _Request:
+    """The request that the key stands for: this one, or the one that came first."""
+    value = orjson.dumps(request)
+    with translated():
+        if await here.bus.redis.set(name, value, nx=True, ex=_REMEMBERED_S):
+            return request
+        held = await here.bus.redis.get(name)
+    if held is None:
+        raise Unavailable("the idempotency key has just expired")
+    first = _Request(**orjson.loads(held))
+    if first.fingerprint != request.fingerprint:
+        raise Problem.field(
+            422,
+            "header.idempotency-key",
+            "this key was used for another request: a new request needs a new key",
+            kind="idempotency-key-reused",
+        )
+    return first
+
+
+@contextmanager
+def _reply(here: Gateway, command: str) -> Iterator["asyncio.Future[dict[str, Any]]"]:
+    """The reply to a command, when the events feed reads it."""
+    future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+
+    def answered(event: dict[str, Any]) -> None:
+        if not future.done():
+            future.set_result(event)
+
+    watchers = here.events.replies.setdefault(command, [])
+    watchers.append(answered)
+    try:
+        yield future
+    finally:
+        watchers.remove(answered)
+        if not watchers:
+            here.events.replies.pop(command, None)
+
+
+async def _earlier(here: Gateway, request: _Request) -> dict[str, Any] | None:
+    """The reply, where it came before this request did."""
+    (at,) = parse(request.since, 1)
+    while True:
+        with translated():
+            page = await here.bus.redis.xrange(streams.EVENTS, min=f"({at.entry}", count=_SCANNED_AT_ONCE)
+        for entry_id, fields in page:
+            event = reply_to(request.command, fields)
+            if event is not None:
+                return event
+            ms, _, seq = entry_id.decode().partition("-")
+            at = Position(int(ms), int(seq), WHOLE)
+        if len(page) < _SCANNED_AT_ONCE:
+            return None
+
+
+def reply_to(command: str, fields: dict[bytes, bytes]) -> dict[str, Any] | None:
+    if fields.get(b"kind") != EventKind.REPLY.encode() or command.encode() not in fields.get(b"data", b""):
+        return None
+    event = parsed(fields[b"data"])
+    return event if event.get("data", {}).get("command") == command else None

@@ -1,0 +1,98 @@
+"""`POST /feed/...`: a command to ingest, and the answer that ingest gave."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from gateway import problems
+from gateway.access import Caller, MayChange
+from gateway.commands import Answer, ask
+from gateway.context import Gateway, Here
+from gateway.problems import Problem
+from schemas.commands import Command, FeedConnect, FeedDisconnect, FeedSubscribe, FeedUnsubscribe
+
+router = APIRouter(prefix="/feed", tags=["feed"])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="Same key, same answer, one command; kept for a day",
+    ),
+]
+
+
+class Reply(BaseModel):
+    """What the worker answered."""
+
+    command: str = Field(description="The command's id", examples=["0190f1c2a7b37c3e9f2d5a6b7c8d9e0f"])
+    message: str = Field(examples=["2 instruments subscribed"])
+    ts: int = Field(description="Epoch ms")
+    data: dict[str, Any]
+
+
+class Accepted(BaseModel):
+    """No answer yet. The command stands: its reply will be an event here."""
+
+    command: str
+    look: str = Field(
+        description="SSE stream that begins just before the command; its reply is an `event` of kind `reply`"
+    )
+
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"model": Accepted, "description": "Written down, not answered within five seconds"},
+    **problems.responses(403, 409, 422, 503),
+}
+
+
+async def _command(here: Gateway, caller: Caller, command: Command, key: str | None) -> Response:
+    answer = await ask(here, command, caller.name, key)
+    if isinstance(answer, Answer):
+        event = answer.event
+        data = event.get("data", {})
+        if data.get("ok", True) is False:
+            raise Problem(409, str(event.get("message") or "the worker refused"), kind="refused")
+        body = {"command": answer.command, "message": event.get("message", ""), "ts": event.get("ts", 0), "data": data}
+        return Response(orjson.dumps(body), media_type="application/json")
+    body = {"command": answer.command, "look": answer.look}
+    return Response(orjson.dumps(body), 202, {"Location": answer.look}, "application/json")
+
+
+@router.post("/connect", summary="Connect the feed", response_model=Reply, responses=_RESPONSES)
+async def connect(here: Here, caller: MayChange, key: IdempotencyKey = None) -> Response:
+    """Let ingest connect to the venue, after a disconnect or a login."""
+    return await _command(here, caller, FeedConnect(), key)
+
+
+@router.post("/disconnect", summary="Disconnect the feed", response_model=Reply, responses=_RESPONSES)
+async def disconnect(here: Here, caller: MayChange, key: IdempotencyKey = None) -> Response:
+    """Let ingest leave the venue until `connect`."""
+    return await _command(here, caller, FeedDisconnect(), key)
+
+
+@router.post("/subscribe", summary="Subscribe instruments", response_model=Reply, responses=_RESPONSES)
+async def subscribe(here: Here, caller: MayChange, body: FeedSubscribe, key: IdempotencyKey = None) -> Response:
+    """Add instruments to what is streamed, or change their mode."""
+    await _refuse_unknown(here, body.instruments)
+    return await _command(here, caller, body, key)
+
+
+@router.post("/unsubscribe", summary="Unsubscribe instruments", response_model=Reply, responses=_RESPONSES)
+async def unsubscribe(here: Here, caller: MayChange, body: FeedUnsubscribe, key: IdempotencyKey = None) -> Response:
+    """Take instruments out of what is streamed."""
+    return await _command(here, caller, body, key)
+
+
+async def _refuse_unknown(here: Gateway, keys: list[str]) -> None:
+    unknown = await here.directory.unknown(keys)
+    if unknown:
+        errors = [(f"body.instruments.{keys.index(key)}", f"there is no instrument {key}") for key in unknown]
+        raise Problem(
+            422, f"there is no instrument {', '.join(unknown[:10])}", kind="unknown-instrument", errors=errors
+        )

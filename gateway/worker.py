@@ -1,0 +1,175 @@
+"""The shell: puts the parts together, serves HTTP on one socket and keeps the cold store, until asked to stop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import structlog
+import uvicorn
+
+from brokers.upstox import instruments as upstox_instruments
+from bus import clock, postgres
+from bus.life import Worker, pause
+from bus.settings import Settings
+from gateway import app
+from gateway.context import Gateway
+from gateway.directory import Directory, Fetch
+from gateway.frames import Candles, Codec, Events, Orders, Signals, Ticks
+from gateway.history import History
+from gateway.hub import Feed
+from gateway.index import BarIndex
+from gateway.sse import Path, Streams
+from gateway.tail import Tail
+from schemas import streams
+from schemas.errors import Misconfigured, Unavailable
+
+log = structlog.get_logger("gateway")
+
+_LOG_TAIL: Final = 500  # entries of a log that are read at the start
+_EVENTS_TAIL: Final = 4_000  # far enough back to find the last state of each shard's feed
+
+
+async def run(
+    worker: Worker, stop: asyncio.Event, *, listener: socket.socket | None = None, fetch: Fetch | None = None
+) -> None:
+    """Until `stop`. A caller may bring the socket it has bound, and another source of instruments."""
+    with listener or listen(worker.settings) as bound:
+        async with opened(worker) as gateway, asyncio.TaskGroup() as group:
+            running = [group.create_task(job) for job in _endless(gateway)]
+            group.create_task(gateway.directory.keep_fresh(fetch or _fetcher(worker.settings), stop))
+            group.create_task(migrate(gateway, stop))
+            group.create_task(serve(gateway, bound, stop))
+            host, port = bound.getsockname()[:2]
+            log.info("listening", url=f"http://{host}:{port}")
+            await stop.wait()
+            await gateway.streams.close()
+            for task in running:
+                task.cancel()
+
+
+def _endless(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
+    for tail in gateway.tails.values():
+        yield tail.run()
+    yield gateway.streams.beat()
+
+
+@asynccontextmanager
+async def opened(worker: Worker) -> AsyncIterator[Gateway]:
+    """The parts, connected to one another."""
+    settings, bus = worker.settings, worker.bus
+    index, events = BarIndex(), Events()
+    tails = _tails(worker, index, events)
+    directory = Directory(bus, settings.teji_shards)
+    paths = {
+        "live": Path(tails["live"], "instruments", count=8, state=True),
+        "candles": Path(tails["candles"], "instruments", count=500),
+        "orders": Path(tails["orders"], "instruments", count=500),
+        "signals": Path(tails["signals"], "strategies", count=500),
+        "events": Path(tails["events"], "", count=500),
+    }
+    async with postgres.open_pool(worker.servers.postgres_url) as pool:
+        yield Gateway(
+            settings=settings,
+            bus=bus,
+            pool=pool,
+            writer=worker.writer(None),
+            directory=directory,
+            history=History(bus, pool, index, tails["candles"].ready, settings.teji_shards),
+            tails=tails,
+            streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
+            events=events,
+            started_ms=clock.now_ms(),
+        )
+
+
+def _tails(worker: Worker, index: BarIndex, events: Events) -> dict[str, Tail]:
+    shards = range(worker.settings.teji_shards)
+
+    def tail(
+        name: str, inputs: list[str], codec: Codec, count: int, from_last: int | None, wanted: bool = True
+    ) -> Tail:
+        return Tail(worker.bus, Feed(name, inputs, codec), count=count, from_last=from_last, wanted=wanted)
+
+    ticks = [streams.ticks(shard) for shard in shards]
+    bars = [stream for shard in shards for stream in (streams.candles(shard), streams.chain(shard))]
+    return {
+        "live": tail("live", ticks, Ticks(), 64, 1, wanted=False),
+        "candles": tail("candles", bars, Candles(index), 2_000, None),
+        "orders": tail("orders", [streams.ORDERS], Orders(), 500, _LOG_TAIL),
+        "signals": tail("signals", [streams.SIGNALS], Signals(), 500, _LOG_TAIL),
+        "events": tail("events", [streams.EVENTS], events, 500, _EVENTS_TAIL),
+    }
+
+
+def _fetcher(settings: Settings) -> Fetch:
+    return lambda: upstox_instruments.fetch(settings)
+
+
+async def migrate(gateway: Gateway, stop: asyncio.Event) -> None:
+    """Bring Postgres's schema up to date, as soon as it answers."""
+    while not stop.is_set():
+        try:
+            applied = await postgres.migrate(gateway.pool)
+        except Unavailable as error:
+            log.warning("waiting", reason=str(error))
+            await pause(stop, 1.0)
+        else:
+            if applied:
+                log.info("schema updated", migrations=applied)
+            return
+
+
+# HTTP
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Our own socket: bound before anything else happens, so that a taken port is one sentence."""
+    host, port = settings.teji_host, settings.teji_port
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise Misconfigured(f"{host!r} is no address of this machine ({error.strerror}): set TEJI_HOST.") from None
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise Misconfigured(
+            f"The gateway cannot listen on {host}:{port} ({error.strerror}): set TEJI_PORT to a free port."
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """Signals are the worker's; this server is told to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(gateway: Gateway, listener: socket.socket, stop: asyncio.Event) -> None:
+    config = uvicorn.Config(
+        app.create(gateway),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        backlog=2048,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=3,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    server.should_exit = True
+    await serving
