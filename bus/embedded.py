@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from bus import clock
 from bus.settings import Settings
@@ -89,7 +91,7 @@ def servers(settings: Settings, *, postgres: bool = True) -> Iterator[Servers]:
 def _stop_all(home: Path) -> None:
     if (home / "redis").exists():
         _stop_redis(home / "redis")
-    if (home / "postgres").exists():
+    if (home / "postgres" / "postmaster.pid").exists():  # else it does not run, or never did
         _stop_postgres(home / "postgres")
 
 
@@ -148,8 +150,13 @@ def _redis_socket(folder: Path) -> Path:
     return short / "redis.sock"
 
 
+def _asking(socket: Path) -> redis.Redis:
+    """A client that takes no for an answer: the library's own tries again for seconds."""
+    return redis.Redis(unix_socket_path=str(socket), retry=Retry(NoBackoff(), 0))
+
+
 def _redis_answers(socket: Path) -> bool:
-    with contextlib.suppress(redis.RedisError, OSError), redis.Redis(unix_socket_path=str(socket)) as client:
+    with contextlib.suppress(redis.RedisError, OSError), _asking(socket) as client:
         return bool(client.ping())
     return False
 
@@ -187,7 +194,7 @@ def _stop_redis(folder: Path) -> None:
     socket = _redis_socket(folder)
     with (
         contextlib.suppress(redis.ConnectionError, FileNotFoundError),
-        redis.Redis(unix_socket_path=str(socket)) as client,
+        _asking(socket) as client,
     ):
         client.shutdown()
     deadline = clock.monotonic_s() + _START_S

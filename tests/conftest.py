@@ -33,6 +33,8 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One Postgres per test process."""
     home = tmp_path_factory.mktemp("postgres")
     with embedded.servers(settings_in(home, redis_url="redis://unused")) as servers:
+        for sql in ("ALTER SYSTEM SET fsync = off", "SELECT pg_reload_conf()"):  # no test pulls the plug
+            asyncio.run(_execute(servers.postgres_url, sql))
         yield servers.postgres_url
 
 
