@@ -1,0 +1,6 @@
+"""The front door: the command line, the supervisor behind `teji up`, and the tools of whoever runs Teji.
+
+The only folder that knows all others; nothing imports it.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,199 @@
+"""`teji up`: everything at once, on one machine.
+
+Servers, the simulated exchange and the workers, each in a process of its own; a dead one is started again. The workers
+are the very programs that a cluster runs, told by their environment where everything is. They see no `.env` and no
+folder of the caller's, so they have the settings that were checked here, and no others.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from pydantic import SecretStr
+
+from bus import embedded, life
+from bus.embedded import Servers
+from bus.settings import Settings, TradingMode, Venue, load
+from schemas.errors import Misconfigured
+from sim.settings import SimSettings
+from teji import demo, modules, ports, running, simulated
+from teji.child import Program
+from teji.config import environment
+from teji.crew import Crew
+from teji.screen import Screen
+
+_HEALTH_EVERY_S: Final = 0.1
+_HEALTH_TIMEOUT_S: Final = 5.0
+_LOGIN_WAIT_S: Final = 15.0
+
+#: In the order in which they are started: who reads is there before there is something to read.
+_WORKERS: Final = ("gateway", "aggregator", "ingest")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is going to run. `exchange` is None where the venue is a real one."""
+
+    settings: Settings
+    exchange: SimSettings | None
+
+    @property
+    def url(self) -> str:
+        return f"http://{reachable(self.settings.teji_host)}:{self.settings.teji_port}"
+
+    def told(self) -> running.Running:
+        return running.Running(
+            pid=os.getpid(),
+            venue=self.settings.teji_venue.value,
+            mode=self.settings.teji_mode.value,
+            url=self.url,
+            sim_url=self.settings.upstox_api_url if self.exchange else "",
+        )
+
+    def program(self, name: str, servers: Servers) -> Program:
+        """A worker, and the environment that gives it these settings."""
+        port = self.settings.teji_metrics_port
+        settings = self.settings.model_copy(
+            update={
+                "redis_url": servers.redis_url,
+                "database_url": SecretStr(servers.postgres_url),
+                "teji_metrics_port": port and port + _WORKERS.index(name),
+            }
+        )
+        return _program(name, [], environment(settings), self.settings.home)
+
+    def simulator(self) -> Program:
+        assert self.exchange is not None
+        return _program("sim", simulated.arguments(self.exchange), environment(self.settings), self.settings.home)
+
+
+def _program(name: str, arguments: list[str], variables: dict[str, str], folder: Path) -> Program:
+    return Program(name, modules.command(name, arguments), variables | {"TEJI_SUPERVISED": str(os.getpid())}, folder)
+
+
+def main(overrides: dict[str, Any], minutes: float | None) -> int:
+    """Run until a signal comes or the time is over; the exit code."""
+    settings = load(**overrides)
+    if settings.teji_mode is TradingMode.LIVE:
+        raise Misconfigured("Live orders are not part of this version: choose --mode paper or --mode shadow.")
+    with running.claimed(settings.home, settings.teji_venue) as claim:
+        screen = Screen(settings.teji_log, settings.teji_log_level)
+        plan = planned(settings, overrides | {"teji_log": screen.form})
+        claim.tell(plan.told())
+        asyncio.run(_supervise(plan, screen, minutes))
+    return 0
+
+
+def planned(settings: Settings, overrides: dict[str, Any]) -> Plan:
+    """Ports that can be had, and the settings that say so."""
+    given = overrides | {"teji_port": ports.demanded(settings.teji_host, settings.teji_port)}
+    if settings.teji_venue is not Venue.SIM:
+        return Plan(load(**given), None)
+    exchange = simulated.checked(
+        {
+            "port": ports.or_free("127.0.0.1", settings.teji_sim_port),
+            "seed": settings.teji_sim_seed,
+            "instruments": settings.teji_sim_instruments,
+        }
+    )
+    return Plan(load(**given, **demo.overrides(exchange, given["teji_port"])), exchange)
+
+
+def reachable(host: str) -> str:
+    """What a browser on this machine opens for a server that is bound to `host`."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{local}]" if ":" in local else local
+
+
+async def _supervise(plan: Plan, screen: Screen, minutes: float | None) -> None:
+    stop = asyncio.Event()
+    if minutes is not None:
+        asyncio.get_running_loop().call_later(minutes * 60, stop.set)
+    with contextlib.ExitStack() as until_the_end:
+        async with asyncio.TaskGroup() as group:
+            crew = Crew(group, screen)
+            _listen_to_signals(stop, crew)
+            try:
+                logged_in = _start_exchange(plan, crew, group, stop)
+                servers = await asyncio.to_thread(until_the_end.enter_context, embedded.servers(plan.settings))
+                if not stop.is_set():
+                    group.create_task(_introduce(plan, servers, screen, stop))
+                    await _start_workers(plan, servers, crew, logged_in, stop)
+                await stop.wait()
+            finally:
+                stop.set()
+                screen.say("stopping")
+                await crew.end()
+    screen.say("stopped")
+
+
+def _listen_to_signals(stop: asyncio.Event, crew: Crew) -> None:
+    """The first signal asks for an orderly end, another one for an immediate one."""
+
+    def on_signal() -> None:
+        if stop.is_set():
+            crew.kill()
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup is respected
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+
+
+def _start_exchange(plan: Plan, crew: Crew, group: asyncio.TaskGroup, stop: asyncio.Event) -> asyncio.Event:
+    """The simulated exchange, while the servers start. Returns what is set once somebody is logged in there."""
+    logged_in = asyncio.Event()
+    if plan.exchange is None:
+        logged_in.set()  # or not: ingest says so
+    else:
+        crew.start(plan.simulator())
+        group.create_task(demo.stay_logged_in(plan.settings, logged_in, stop))
+    return logged_in
+
+
+async def _start_workers(
+    plan: Plan, servers: Servers, crew: Crew, logged_in: asyncio.Event, stop: asyncio.Event
+) -> None:
+    for name in _WORKERS:
+        if name == "ingest":  # would only find out that it has to wait, and for longer
+            await _either(logged_in, stop, _LOGIN_WAIT_S)
+        if not stop.is_set():
+            crew.start(plan.program(name, servers))
+
+
+async def _either(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> None:
+    waits = [asyncio.create_task(event.wait()) for event in (one, other)]
+    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _introduce(plan: Plan, servers: Servers, screen: Screen, stop: asyncio.Event) -> None:
+    """When the gateway first answers, say where everything is."""
+    async with httpx.AsyncClient(timeout=_HEALTH_TIMEOUT_S, trust_env=False) as client:
+        while not stop.is_set():
+            with contextlib.suppress(httpx.HTTPError):
+                await client.get(f"{plan.url}/health")
+                break
+            await life.pause(stop, _HEALTH_EVERY_S)
+        else:
+            return
+    venue = "simulated exchange" if plan.exchange else plan.settings.teji_venue.value
+    screen.block(f"Teji is up: {venue}, {plan.settings.teji_mode.value} mode", rows(plan, servers, os.getpid()))
+
+
+def rows(plan: Plan, servers: Servers, pid: int) -> list[tuple[str, str]]:
+    """The lines of the block: what to open, what to type."""
+    login = [] if plan.exchange else [("Login", f"{plan.url}/auth/login")]
+    return [
+        ("Page", f"{plan.url}/"),
+        *login,
+        ("Bars", f"curl -N {plan.url}/api/v1/stream/candles"),
+        ("Redis", servers.redis_cli),
+        ("Stop", f"Ctrl-C, or kill {pid}"),
+    ]
