@@ -5,14 +5,13 @@ every trade. A conflating feed hides none of them: within one conflation interva
 no interval reaches over the end of a minute.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.history import Minutes
 from sim.hours import MINUTE_MS, day_of, midnight_ms
 
 F64 = npt.NDArray[np.float64]
@@ -20,6 +19,31 @@ I64 = npt.NDArray[np.int64]
 
 #: ts, open, high, low, close, volume, oi
 Row = tuple[int, float, float, float, float, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Minutes:
+    """One-minute candles, oldest first. `ts` is the start; `oi` is as of the end."""
+
+    ts: I64
+    open: F64
+    high: F64
+    low: F64
+    close: F64
+    volume: I64
+    oi: I64
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def before(self, end_ms: int) -> "Minutes":
+        keep = slice(0, int(np.searchsorted(self.ts, end_ms)))
+        return Minutes(*(getattr(self, name)[keep] for name in self.__slots__))
+
+
+_NO_TIMES = np.empty(0, np.int64)
+_NO_PRICES = np.empty(0)
+NO_MINUTES = Minutes(_NO_TIMES, _NO_PRICES, _NO_PRICES, _NO_PRICES, _NO_PRICES, _NO_TIMES, _NO_TIMES)
 
 
 class LiveMinutes:
@@ -33,7 +57,9 @@ class LiveMinutes:
         self.low = np.zeros(count)
         self.close = np.zeros(count)
         self.volume = np.zeros(count, np.int64)
-        self._finished: list[tuple[int, I64, Minutes]] = []
+        self._rows = np.empty(0, np.int64)
+        self._done = NO_MINUTES  # beside `_rows`, which are sorted
+        self._recent: list[tuple[I64, Minutes]] = []
 
     def add(self, start_ms: int, rows: I64, price: F64, volume: I64) -> None:
         """Trades of one interval, each instrument's at one price. `rows` are distinct."""
@@ -49,21 +75,27 @@ class LiveMinutes:
         """A minute has ended: keep its candles."""
         rows = np.flatnonzero(self.ts == start_ms)
         if len(rows):
-            self._finished.append((start_ms, rows, self._candles(rows, oi)))
+            self._recent.append((rows, self._candles(rows, oi)))
 
     def of(self, row: int, oi: int) -> list[Row]:
         """The candles of one instrument, oldest first, the forming one included."""
-        found = [_row(block, place) for _, block, place in self._places(row)]
+        self._merge()
+        place = slice(*np.searchsorted(self._rows, (row, row + 1)).tolist())
+        found = rows_of(Minutes(*(getattr(self._done, name)[place] for name in Minutes.__slots__)))
         finished = found[-1][0] if found else self.since_ms - 1
         if self.ts[row] > finished:
-            found.append(_row(self._candles(np.array([row]), np.full(row + 1, oi)), 0))
+            found += rows_of(self._candles(np.array([row]), np.full(row + 1, oi)))
         return found
 
-    def _places(self, row: int) -> Iterator[tuple[int, Minutes, int]]:
-        for start_ms, rows, block in self._finished:
-            place = int(np.searchsorted(rows, row))
-            if place < len(rows) and rows[place] == row:
-                yield start_ms, block, place
+    def _merge(self) -> None:
+        """Sort what has come since by instrument. At most once a minute, and only where somebody asks."""
+        if not self._recent:
+            return
+        blocks = [(self._rows, self._done), *self._recent]
+        rows = np.concatenate([rows for rows, _ in blocks])
+        order = np.argsort(rows, kind="stable")
+        columns = (np.concatenate([getattr(each, name) for _, each in blocks])[order] for name in Minutes.__slots__)
+        self._rows, self._done, self._recent = rows[order], Minutes(*columns), []
 
     def _candles(self, rows: I64, oi: I64) -> Minutes:
         prices = (self.open[rows], self.high[rows], self.low[rows], self.close[rows])
@@ -105,15 +137,3 @@ def resampled(rows: Sequence[Row], width: Width, open_ms: int) -> list[Row]:
         else:
             wider.append((start_ms, *row[1:]))
     return wider
-
-
-def _row(block: Minutes, place: int) -> Row:
-    return (
-        int(block.ts[place]),
-        float(block.open[place]),
-        float(block.high[place]),
-        float(block.low[place]),
-        float(block.close[place]),
-        int(block.volume[place]),
-        int(block.oi[place]),
-    )

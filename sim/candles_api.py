@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from market.instruments import Instrument
-from sim.candles import Row, Width, resampled, rows_of
-from sim.clock import naive_ist
+from sim.candles import Row, Width, resampled
+from sim.clock import ist
 from sim.exchange import Exchange
 from sim.hours import day_of
 from sim.replies import ApiError, guarded, success
@@ -67,11 +67,11 @@ def today(exchange: Exchange, instrument: Instrument, unit: str, count: int) -> 
 
 def history(exchange: Exchange, instrument: Instrument, unit: str, count: int, first: date, last: date) -> list[Row]:
     """Candles of the days before today, oldest first."""
-    found: list[Row] = []
-    for on in _days(exchange, first, last):
-        rows = rows_of(exchange.history.minutes(instrument, on))
-        found += resampled(rows, _width(unit, count), _open_ms(exchange, on))
-    return resampled(found, _width(unit, count), 0) if unit in ("weeks", "months") else found
+    days, width = _days(exchange, first, last), _width(unit, count)
+    if width.unit == "minutes":
+        each = (resampled(exchange.archive.minutes(instrument, on), width, _open_ms(exchange, on)) for on in days)
+        return [row for rows in each for row in rows]
+    return resampled([row for on in days for row in exchange.archive.day(instrument, on)], width, 0)
 
 
 def _days(exchange: Exchange, first: date, last: date) -> Iterator[date]:
@@ -134,5 +134,5 @@ def _date(text: str, code: str, name: str) -> date:
 
 def _reply(rows: list[Row]) -> Response:
     """Newest first, times as ISO text in IST."""
-    candles: list[list[Any]] = [[naive_ist(row[0]).isoformat(), *row[1:]] for row in reversed(rows)]
+    candles: list[list[Any]] = [[ist(row[0]).isoformat(), *row[1:]] for row in reversed(rows)]
     return success({"candles": candles})

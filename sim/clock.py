@@ -80,6 +80,6 @@ def _start_ms(settings: SimSettings) -> int:
     return int(start.timestamp() * 1_000)
 
 
-def naive_ist(ts_ms: int) -> datetime:
+def ist(ts_ms: int) -> datetime:
     """For texts that the venue writes in Indian time."""
     return datetime.fromtimestamp(ts_ms / 1_000, _IST)

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Final
 
 from sim import universe
+from sim.archive import Archive
 from sim.auth import Auth
 from sim.clock import Clock, ManualClock, make
 from sim.faults import FaultRequest, Faults
@@ -38,6 +39,7 @@ class Exchange:
         self.hours = Hours(since_ms - since_ms % MINUTE_MS if settings.is_always_open else None)
         self.paths = Paths(settings.seed, self.hours, universe.specs(settings.instruments))
         self.history = History(settings.seed, self.hours, self.paths)
+        self.archive = Archive(self.history)
         self.market = self._open(self._trading_date(now_ms), now_ms)
         for _ in self.market.advance(now_ms):
             pass  # nobody listens yet: the minute under way catches up with the clock
@@ -81,6 +83,7 @@ class Exchange:
     async def _step(self, to_ms: int, patience_s: float) -> None:
         on = self._trading_date(to_ms)
         if on != self.market.on:
+            self.archive.keep(self.market.on, self.market.lived())
             self.market = self._open(on, to_ms)
             self.hub.move_to(Encoder(self.market))
         for update in self.market.advance(to_ms):

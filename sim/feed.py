@@ -147,7 +147,7 @@ class Hub:
 
     def _status_frame(self) -> bytes:
         frame = pb.FeedResponse(type=pb.Type.market_info, currentTs=self.ts_ms, marketInfo=self._info)
-        return frame.SerializeToString()
+        return frame.SerializeToString(deterministic=True)
 
     # --- one connection ----------------------------------------------------------------------------------------------
 

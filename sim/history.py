@@ -4,7 +4,6 @@ A minute is sampled at its four 15-second points. What trades rarely is sampled 
 not trade at all has no row, as at the venue. The live market samples the same paths more finely.
 """
 
-from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from market.instruments import Instrument, session_class
 from schemas.ticks import SessionClass
 from sim import fair
+from sim.candles import NO_MINUTES, Minutes
 from sim.columns import VIX, Columns
 from sim.hours import MINUTE_MS, Hours
 from sim.noise import generator, mix, unit
@@ -25,31 +25,6 @@ I64 = npt.NDArray[np.int64]
 
 _WEEKLY_LISTED_DAYS = 40
 _MONTHLY_LISTED_DAYS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Minutes:
-    """One-minute candles, oldest first. `ts` is the start; `oi` is as of the end."""
-
-    ts: I64
-    open: F64
-    high: F64
-    low: F64
-    close: F64
-    volume: I64
-    oi: I64
-
-    def __len__(self) -> int:
-        return len(self.ts)
-
-    def before(self, end_ms: int) -> "Minutes":
-        keep = slice(0, int(np.searchsorted(self.ts, end_ms)))
-        return Minutes(*(getattr(self, name)[keep] for name in self.__slots__))
-
-
-_NO_TIMES = np.empty(0, np.int64)
-_NO_PRICES = np.empty(0)
-NO_MINUTES = Minutes(_NO_TIMES, _NO_PRICES, _NO_PRICES, _NO_PRICES, _NO_PRICES, _NO_TIMES, _NO_TIMES)
 
 
 class History:

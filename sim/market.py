@@ -12,9 +12,8 @@ Within an interval all trades of an instrument print at one price, and an interv
 bars built from the conflated feed equal the candles exactly: open, high, low, close and volume.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import date
 from typing import Final
 
 import numpy as np
@@ -112,6 +111,7 @@ class Market:
         self.vtt = np.zeros(count, np.int64)
         self.turnover = np.zeros(count)
         self.oi = self._open_interest(self.now_ms)
+        self.oi_before = self._open_interest(self._anchor_ms)  # where the last day ended
         self.oi_high, self.oi_low = self.oi.copy(), self.oi.copy()
         self.day_open, self.day_high, self.day_low = np.zeros(count), np.zeros(count), np.zeros(count)
         self.epoch = np.zeros(count, np.int64)
@@ -293,13 +293,13 @@ class Market:
         return np.asarray(rows)
 
     def _tick_indices(self, minute: _Minute, end_ms: int) -> I64:
-        """Index values are published, not traded; they rest once their shares do."""
-        if minute.start_ms >= self._shares_stop_ms:
-            return _NO_ROWS
+        """Index values are published, not traded: when they move and every second. They rest once their shares do."""
         columns = self.columns
+        resting = minute.start_ms >= self._shares_stop_ms
+        spots = self._anchors[self._anchor_index(self._shares_stop_ms)] if resting else self.spots
         rows = np.flatnonzero(columns.index & minute.open)
-        value = np.round(self.spots[columns.path[rows]], 2)
-        moved = value != self.ltp[rows]
+        value = np.round(spots[columns.path[rows]], 2)
+        moved = (value != self.ltp[rows]) | (end_ms // 1_000 != self.now_ms // 1_000)
         rows, value = rows[moved], value[moved]
         self.ltp[rows], self.ltt[rows] = value, end_ms - 1
         self._mark(minute, rows, value, np.zeros(len(rows), np.int64))
@@ -350,14 +350,21 @@ class Market:
 
     def today(self, row: int) -> list[Row]:
         """Today's minute candles of an instrument, oldest first, the forming one included."""
-        instrument = self.listing.instruments[row]
-        before = self.history.minutes(instrument, self.on).before(self.since_ms)
-        return rows_of(before) + self.candles.of(row, int(self.oi[row]))
+        return self.lived()(self.listing.instruments[row])
+
+    def lived(self) -> Callable[[Instrument], list[Row]]:
+        """The candles of this day for when it is over: without the market itself, which is large."""
+        listing, history, candles, since_ms, oi = self.listing, self.history, self.candles, self.since_ms, self.oi
+
+        def candles_of(instrument: Instrument) -> list[Row]:
+            row = listing.row_of.get(instrument.key)
+            if row is None:
+                return []
+            before = history.minutes(instrument, listing.on).before(since_ms)
+            return rows_of(before) + candles.of(row, int(oi[row]))
+
+        return candles_of
 
     @property
     def day_start_ms(self) -> int:
         return midnight_ms(self.on)
-
-    @property
-    def trading_date(self) -> date:
-        return self.on

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from schemas.errors import Misconfigured
-from sim import candles_api, feed_api, files_api, login
+from sim import candles_api, feed_api, files_api, login, options_api, quotes_api, reference_api
 from sim.exchange import Exchange
 from sim.faults import FaultRequest
 from sim.replies import ApiError, json_reply, on_api_error, on_http_error
@@ -71,6 +71,9 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *login.routes(exchange),
         *feed_api.routes(exchange),
         *candles_api.routes(exchange),
+        *quotes_api.routes(exchange),
+        *options_api.routes(exchange),
+        *reference_api.routes(exchange),
         *files_api.routes(exchange),
         Route("/sim/faults", faults, methods=["POST"]),
     ]

@@ -44,6 +44,11 @@ class Snapshot:
     minute_low: list[float]
     minute_close: list[float]
     minute_volume: list[int]
+    iep: list[float]
+    rp: list[float]
+    ieq: list[int]
+    iiq: list[int]
+    iiq_market: list[int]
     bid_qty: list[list[int]]
     bid: list[list[float]]
     ask_qty: list[list[int]]
@@ -81,6 +86,11 @@ def snapshot(market: Market, rows: I64, levels: int) -> Snapshot:
         minute_low=candles.low[rows].tolist(),
         minute_close=candles.close[rows].tolist(),
         minute_volume=candles.volume[rows].tolist(),
+        iep=market.iep[rows].tolist(),
+        rp=market.rp[rows].tolist(),
+        ieq=market.ieq[rows].tolist(),
+        iiq=market.iiq[rows].tolist(),
+        iiq_market=market.iiq_market[rows].tolist(),
         bid_qty=levels_of.bid_qty.tolist(),
         bid=levels_of.bid.tolist(),
         ask_qty=levels_of.ask_qty.tolist(),

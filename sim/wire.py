@@ -77,11 +77,13 @@ class _Block:
         self.is_index = instrument.is_index
         self.is_option = instrument.is_option
         self.day_start_ms = day_start_ms
+        self.called = False  # whether what was written last was about an auction
         self.feed = pb.Feed()
         self._key = _KEY + varint(len(key)) + key + _VALUE
 
     def encoded(self, state: Snapshot, place: int) -> bytes:
         self.write(state, place)
+        self.called = bool(state.iep[place])
         value = self.feed.SerializeToString()
         entry = self._key + varint(len(value)) + value
         return _FEEDS + varint(len(entry)) + entry
@@ -94,6 +96,10 @@ class _Block:
         ltpc.ltt = state.ltt[place]
         ltpc.ltq = state.ltq[place]
         ltpc.cp = state.cp[place]
+        if state.iep[place]:
+            ltpc.iep.value = state.iep[place]
+        elif self.called:
+            ltpc.ClearField("iep")
 
     def write_greeks(self, found: pb.OptionGreeks, state: Snapshot, place: int) -> None:
         found.delta = state.delta[place]
@@ -148,6 +154,7 @@ class _FullBlock(_Block):
         self.minute: pb.OHLC | None = None
         self.depth: list[pb.Quote] = []
         if isinstance(self.body, pb.MarketFullFeed):
+            self.body.casEligible = instrument.cas_eligible
             self.depth = [self.body.marketLevel.bidAskQuote.add() for _ in range(self.levels)]
 
     def write(self, state: Snapshot, place: int) -> None:
@@ -169,6 +176,12 @@ class _FullBlock(_Block):
         body.oi = state.oi[place]
         body.tbq = state.tbq[place]
         body.tsq = state.tsq[place]
+        if state.iep[place] or self.called:
+            body.iep = state.iep[place]
+            body.rp = state.rp[place]
+            body.ieq = state.ieq[place]
+            body.iiqTotal = state.iiq[place]
+            body.iiqM = state.iiq_market[place]
         if self.is_option:
             self.write_greeks(body.optionGreeks, state, place)
             body.iv = state.iv[place]
