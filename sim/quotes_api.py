@@ -100,10 +100,10 @@ def _keys(request: Request, most: int, too_many: str) -> list[str]:
 
 
 def _reply_key(exchange: Exchange, row: int) -> str:
+    """An index goes by its display name; a contract's symbol loses its spaces."""
     instrument = exchange.market.listing.instruments[row]
-    return (
-        f"{instrument.segment}:{instrument.trading_symbol.replace(' ', '') if instrument.expiry else instrument.name}"
-    )
+    symbol = instrument.name if instrument.is_index else instrument.trading_symbol.replace(" ", "")
+    return f"{instrument.segment}:{symbol}"
 
 
 def _candles(exchange: Exchange, row: int, width: Width) -> tuple[Row | None, Row | None]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import uvicorn
+from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -64,7 +65,10 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
     async def faults(request: Request) -> Response:
         if request.client is None or request.client.host not in _LOOPBACK:
             raise ApiError(403, "SIM403", "faults are ordered from this machine only")
-        server.order(FaultRequest.model_validate_json(await request.body()))
+        try:
+            server.order(FaultRequest.model_validate_json(await request.body()))
+        except ValidationError as error:
+            raise ApiError(400, "SIM400", str(error)) from None
         return json_reply({"status": "success"})
 
     routes = [
@@ -121,9 +125,13 @@ class _Server(uvicorn.Server):
         for connection in list(self.exchange.hub.connections.values()):
             if request.drop is not None:
                 connection.close(request.drop, "dropped on demand")
-        if request.abort:
-            for transport in self._feed_transports():
+        for transport in self._feed_transports():
+            if request.abort:
                 transport.abort()
+            elif request.freeze is True:
+                transport.pause_reading()  # pings of the client stay unanswered, its requests unread
+            elif request.freeze is False:
+                transport.resume_reading()
 
     def _feed_transports(self) -> list[asyncio.Transport]:
         clients = {tuple(each.socket.scope["client"]) for each in self.exchange.hub.connections.values()}
