@@ -25,6 +25,9 @@ LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 whe
 PENDING = Gauge("teji_stream_pending", "Entries delivered and not yet committed", ["stream", "group"])
 HOP_S = Histogram("teji_hop_seconds", "Time from an entry's receive stamp to this hop", ["hop"], buckets=_HOPS_S)
 SHARDS_HELD = Gauge("teji_shards_held", "Shards this process owns", ["worker"])
+COLD_ROWS = Counter("teji_cold_rows_total", "Rows that Postgres took as new or newer", ["table"])
+SSE_CLIENTS = Gauge("teji_sse_clients", "Open SSE connections", ["feed"])
+SSE_LET_GO = Counter("teji_sse_let_go_total", "Times that an SSE client did not keep up", ["feed"])
 
 
 def serve(host: str, port: int) -> int:

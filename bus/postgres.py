@@ -26,9 +26,11 @@ def translated() -> Iterator[None]:
     except (
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
-        asyncpg.TooManyConnectionsError,
-        asyncpg.InterfaceError,
         asyncpg.CannotConnectNowError,
+        asyncpg.InsufficientResourcesError,  # too many connections, a full disk
+        asyncpg.TransactionRollbackError,  # lost to a concurrent transaction
+        asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
+        asyncpg.InterfaceError,
         TimeoutError,
         OSError,
     ) as error:

@@ -6,20 +6,19 @@ any text into lines, and ours, whose JSON has none, takes 0.3 us. Data that does
 
 import re
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import orjson
 
 from gateway.index import BarIndex
 from gateway.positions import WHOLE, Position
 from schemas import streams
 from schemas.events import EventKind, FeedStatus
-from schemas.quotes import Quote
-from schemas.ticks import KNOWN_SHIFT, TICK, Block, unpack
+from schemas.quotes import encode
+from schemas.ticks import TICK, unpack
 
 Fields = Mapping[bytes, bytes]
 #: What a reader asked for: instruments or strategies; None for everything.
@@ -79,17 +78,6 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 # Ticks
 
-_VALUES: Final = TICK.names[TICK.names.index("ts") :] if TICK.names else ()
-_QUOTE: Final = tuple(Quote.model_fields)
-assert ("instrument", *_VALUES) == _QUOTE, "a tick event is a quote: same names, same order"
-
-_BLOCK_OF: Final[Mapping[str, Block]] = {
-    **dict.fromkeys(("ltp", "ltt", "ltq", "cp"), Block.LTPC),
-    **dict.fromkeys(("bid", "bid_qty", "ask", "ask_qty"), Block.DEPTH),
-    **dict.fromkeys(("delta", "theta", "gamma", "vega", "rho"), Block.GREEKS),
-    **{name: Block[name.upper()] for name in ("atp", "vtt", "oi", "iv", "tbq", "tsq", "iep", "ieq")},
-}
-
 
 class Ticks:
     """`ticks:{k}`: one `tick` per record, in the shape of a quote."""
@@ -100,7 +88,6 @@ class Ticks:
         self._rows: dict[int, int] = {}  # instrument id -> its row in _last
         self._last = np.zeros(256, TICK)
         self._loaded: dict[str, tuple[int, bytes]] = {}  # quotes from Redis: key -> (rx, JSON)
-        self._unknown: dict[int, tuple[int, ...]] = {}  # known flags -> places in a quote that are null
 
     def load(self, key: str, quote: bytes) -> None:
         """A quote that was stored before this reader's first entry."""
@@ -139,36 +126,22 @@ class Ticks:
             places = np.flatnonzero(np.isin(rec["id"], numbers)).tolist()
             rec = rec[places]
         last = len(batch.rec)
+        keys = [self._keys[number] for number in rec["id"].tolist()]
         return [
             Frame(key, body("tick", quote), WHOLE if place + 1 == last else place + 1)
-            for place, (key, quote) in zip(places, self._quotes(rec), strict=True)
+            for place, key, quote in zip(places, keys, encode(keys, rec), strict=True)
         ]
-
-    def _quotes(self, rec: npt.NDArray[Any]) -> Iterator[tuple[str, bytes]]:
-        known = (rec["flags"] >> KNOWN_SHIFT).tolist()
-        for flags, (number, _, _, _, _, *values) in zip(known, rec.tolist(), strict=True):
-            nulls = self._unknown.get(flags)
-            if nulls is None:
-                nulls = self._unknown[flags] = _nulls(flags)
-            for place in nulls:
-                values[place] = None
-            key = self._keys[number]
-            yield key, orjson.dumps(dict(zip(_QUOTE, (key, *values), strict=True)))
 
     def snapshot(self, wanted: Wanted) -> list[Shown]:
         seen = {self._keys[number]: row for number, row in self._rows.items()}
         keys = sorted(seen.keys() | self._loaded.keys() if wanted is None else wanted)
         mine = [key for key in keys if key in seen]
-        quotes = dict(self._quotes(self._last[[seen[key] for key in mine]]))
+        quotes = dict(zip(mine, encode(mine, self._last[[seen[key] for key in mine]]), strict=True))
         for key in keys:
             rx, quote = self._loaded.get(key, (-1, b""))
             if rx >= 0 and (key not in seen or rx > int(self._last["rx"][seen[key]])):
                 quotes[key] = quote
         return [Shown(body("tick", quotes[key])) for key in keys if key in quotes]
-
-
-def _nulls(known: int) -> tuple[int, ...]:
-    return tuple(place for place, name in enumerate(_VALUES) if name in _BLOCK_OF and not known & _BLOCK_OF[name])
 
 
 # Candles and chains

@@ -12,9 +12,10 @@ import uvicorn
 
 from brokers.upstox import instruments as upstox_instruments
 from bus import clock, postgres
-from bus.life import Worker, pause
+from bus.life import Worker, pause, together
 from bus.settings import Settings
 from gateway import app
+from gateway.cold import Store, store_instruments
 from gateway.context import Gateway
 from gateway.directory import Directory, Fetch
 from gateway.frames import Candles, Codec, Events, Orders, Signals, Ticks
@@ -28,6 +29,7 @@ from schemas.errors import Misconfigured, Unavailable
 
 log = structlog.get_logger("gateway")
 
+_RETRY_S: Final = 1.0
 _LOG_TAIL: Final = 500  # entries of a log that are read at the start
 _EVENTS_TAIL: Final = 4_000  # far enough back to find the last state of each shard's feed
 
@@ -40,7 +42,7 @@ async def run(
         async with opened(worker) as gateway, asyncio.TaskGroup() as group:
             running = [group.create_task(job) for job in _endless(gateway)]
             group.create_task(gateway.directory.keep_fresh(fetch or _fetcher(worker.settings), stop))
-            group.create_task(migrate(gateway, stop))
+            group.create_task(keep_cold(worker, gateway, stop))
             group.create_task(serve(gateway, bound, stop))
             host, port = bound.getsockname()[:2]
             log.info("listening", url=f"http://{host}:{port}")
@@ -108,18 +110,41 @@ def _fetcher(settings: Settings) -> Fetch:
     return lambda: upstox_instruments.fetch(settings)
 
 
-async def migrate(gateway: Gateway, stop: asyncio.Event) -> None:
-    """Bring Postgres's schema up to date, as soon as it answers."""
+async def keep_cold(worker: Worker, gateway: Gateway, stop: asyncio.Event) -> None:
+    """The cold store: its schema first, then bars and events, and the instruments whenever their list is new."""
+    migrated = asyncio.Event()
+    await together(
+        _migrate(gateway, migrated, stop),
+        Store(worker, gateway.pool, migrated).run(stop),
+        _keep_instruments(gateway, migrated, stop),
+    )
+
+
+async def _migrate(gateway: Gateway, migrated: asyncio.Event, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             applied = await postgres.migrate(gateway.pool)
         except Unavailable as error:
             log.warning("waiting", reason=str(error))
-            await pause(stop, 1.0)
+            await pause(stop, _RETRY_S)
         else:
             if applied:
                 log.info("schema updated", migrations=applied)
+            migrated.set()
             return
+
+
+async def _keep_instruments(gateway: Gateway, migrated: asyncio.Event, stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        universe = gateway.directory.universe
+        if universe is not None and migrated.is_set() and gateway.directory.changed.is_set():
+            gateway.directory.changed.clear()
+            try:
+                log.info("instruments stored", changed=await store_instruments(gateway.pool, universe))
+            except Unavailable as error:
+                gateway.directory.changed.set()
+                log.warning("waiting", reason=str(error))
+        await pause(stop, _RETRY_S)
 
 
 # HTTP
