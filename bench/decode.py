@@ -60,7 +60,7 @@ def _measure(mode: Mode, n: int) -> dict[str, float]:
     many = max(1, 2000 // n)
     sides: dict[str, Callable[[], int]] = {
         "ours": partial(_ours, TickBuffer(), endless, many, n),
-        "sdk": partial(_sdk, endless, few),
+        "sdk": partial(sdk_ticks, endless, few),
         "generated": partial(_generated, endless, few),
         "merge": _merging(made),
     }
@@ -74,7 +74,7 @@ def _ours(buffer: TickBuffer, endless: "cycle[bytes]", n_frames: int, n: int) ->
     return n_frames * n
 
 
-def _sdk(endless: "cycle[bytes]", n_frames: int) -> int:
+def sdk_ticks(endless: "cycle[bytes]", n_frames: int) -> int:
     """As `MarketDataStreamerV3.handle_message` does."""
     ticks = 0
     for _ in range(n_frames):

@@ -78,6 +78,10 @@ class Collector:
         """Of these, the instruments that have sent nothing since their base was marked."""
         return set(self._merger.never_seen()) & set(keys)
 
+    @property
+    def congested(self) -> bool:
+        return any(box.congested for box in self.outboxes.values())
+
     # Frames
 
     def take(self, frame: Any, rx_ns: int, now_s: float) -> FrameKind | None:

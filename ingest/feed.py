@@ -48,6 +48,7 @@ class Connection:
         self._socket: upstox.FeedSocket | None = None
         self._data_s = 0.0  # when a frame with ticks last came
         self._data_ts = 0  # and its venue time
+        self._held = False
         self._backoff_s = _BACKOFF_FIRST_S
         self._random = random.Random()
 
@@ -70,6 +71,7 @@ class Connection:
         self._say(FeedState.CONNECTING, self.reason)
         url = await upstox.authorize(self._feed.rest, settings.upstox_feed_url)
         self._socket = await upstox.connect(url, self._on_frame, self._on_text, ping_s=settings.teji_feed_ping_s)
+        self._held = False
         self._asked, self._data_s = {}, clock.monotonic_s()
         self.adjust()
         try:
@@ -134,6 +136,14 @@ class Connection:
             metrics.FEED_DELAY_S.observe(max(0.0, rx_ns / 1e9 - collector.frame_ts / 1e3))
         if self.state is not FeedState.LIVE:
             self._say(FeedState.LIVE, "")
+        if collector.congested:
+            self.hold(True)
+
+    def hold(self, held: bool) -> None:
+        """Read no more frames for now, or again."""
+        if self._socket is not None and held is not self._held:
+            self._held = held
+            self._socket.hold(held)
 
     def _on_text(self, text: str) -> None:
         log.warning("the venue says", connection=self.number, text=text[:500])
@@ -219,6 +229,11 @@ class Feed:
             connection.wanted = part
             self._connections.append(connection)
             self._tasks.append(asyncio.create_task(connection.run()))
+
+    def relieve(self) -> None:
+        """Redis has caught up: read on."""
+        for connection in self._connections:
+            connection.hold(False)
 
     @property
     def active(self) -> list[Connection]:

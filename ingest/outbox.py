@@ -9,6 +9,7 @@ from bus.inbox import Output
 
 _WRITE_MAX_BYTES: Final = 8 * 1024 * 1024
 _WRITE_MAX_ENTRIES: Final = 64
+_HIGH_WATER_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -27,9 +28,15 @@ class Outbox:
     number: int = 0  # of the last write that was taken
     waiting: deque[tuple[Output, int]] = field(default_factory=deque)
     under_way: Write | None = None
+    flowing: bool = False  # the last write succeeded
 
     def __bool__(self) -> bool:
         return bool(self.waiting or self.under_way)
+
+    @property
+    def congested(self) -> bool:
+        """Redis takes less than the feed brings. (While it takes nothing at all, frames gather up to the limit.)"""
+        return self.flowing and self.size_bytes > _HIGH_WATER_BYTES
 
     @property
     def full(self) -> bool:
@@ -55,6 +62,7 @@ class Outbox:
         return self.under_way
 
     def done(self) -> None:
+        self.flowing = True
         if self.under_way is not None:
             self.size_bytes -= self.under_way.size_bytes
             self.under_way = None

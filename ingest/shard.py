@@ -15,7 +15,7 @@ from bus.inbox import Entry, Inbox, Output, Writer
 from ingest.desired import Desired, apply
 from schemas import streams, ticks
 from schemas.commands import COMMAND
-from schemas.errors import Rejected
+from schemas.errors import Rejected, Unavailable
 from schemas.events import Event, EventKind, FeedState
 from schemas.ticks import FeedMark
 
@@ -93,8 +93,15 @@ class Shard:
     async def _write(self) -> None:
         write = self._box.take()
         sequence = (streams.sequence(NAME, self.number), write.number)
-        await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
+        try:
+            await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
+        except Unavailable:
+            self._box.flowing = False
+            self._ingest.feed.relieve()  # frames gather in memory now
+            raise
         self._box.done()
+        if not self._ingest.collector.congested:
+            self._ingest.feed.relieve()
         metrics.WRITTEN_ENTRIES.labels(streams.ticks(self.number)).inc(len(write.outputs))
 
     def _beat(self, now_s: float) -> None:

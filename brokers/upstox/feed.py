@@ -96,6 +96,12 @@ class FeedSocket(picows.WSListener):
             message = orjson.dumps({"guid": f"teji-{self._number:06}", "method": method, "data": data})
             self._transport.send(picows.WSMsgType.BINARY, message)
 
+    def hold(self, held: bool) -> None:
+        """Stop reading, or go on: while we hold, the venue conflates on its side."""
+        if self._transport is not None and not self.closed.done():
+            transport = self._transport.underlying_transport
+            transport.pause_reading() if held else transport.resume_reading()
+
     def disconnect(self, reason: str) -> None:
         self._end(1000, reason)
         if self._transport is not None:
