@@ -22,7 +22,8 @@ from schemas.ticks import FeedMark, SessionClass
 log = structlog.get_logger("aggregator")
 
 NAME: Final = "aggregator"
-_READ_ENTRIES: Final = 200
+_READ_ENTRIES_MAX: Final = 500
+_READ_BYTES: Final = 4_000_000  # entries grow with the load; a read stays about this large
 _READ_BLOCK_MS: Final = 500
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
 _COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
@@ -57,6 +58,7 @@ class Shard:
         self._stream = streams.ticks(number)
         self._last: tuple[str, int] | None = None  # newest entry: its id, its venue time
         self._silent = False  # we have said that ingest is away
+        self._read_entries = _READ_ENTRIES_MAX
         self._committed_s = 0.0
         self._commit_every_s = _COMMIT_S
 
@@ -67,7 +69,7 @@ class Shard:
         async with opened as inbox:
             outputs = self._restore(inbox)
             while not over.is_set():
-                batch = await inbox.read(count=_READ_ENTRIES, block_ms=_READ_BLOCK_MS)
+                batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
                 if not batch:
                     await self._mind_silence()
                 outputs += self._fold(inbox, batch)
@@ -87,6 +89,9 @@ class Shard:
     def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
         outputs = [self._missed(missed) for missed in batch.missed]
         bars = 0
+        if batch.entries:
+            size = sum(len(entry.fields.get(b"rec", b"")) for entry in batch.entries) / len(batch.entries)
+            self._read_entries = max(1, min(_READ_ENTRIES_MAX, int(_READ_BYTES / (2 * size + 1))))
         for entry in batch.entries:
             try:
                 produced = self._one(entry)

@@ -27,8 +27,8 @@ from schemas.ticks import LEVEL, FeedMark, SessionClass
 
 log = structlog.get_logger("collector")
 
-_ROWS: Final = 4096
-_LEVELS: Final = 40_960
+_ROWS: Final = 2048
+_LEVELS: Final = 20_480
 _NO_DEPTH: Final = np.empty(0, LEVEL)
 _DEAD_FRAME_MAX_BYTES: Final = 64 * 1024
 
@@ -41,11 +41,15 @@ class Collector:
         self.outboxes: dict[int, Outbox] = {}
         self.statuses: dict[str, str] = {}  # segment -> the venue's market status
         self.wake: Callable[[], None] = lambda: None
+        self.full = False  # no room for frames
+        self.congested = False  # Redis takes less than the feed brings
         self._shards = shards
         self._limit_bytes = limit_bytes
         self._session_of = session_of
         self._buffer = TickBuffer(_ROWS, _LEVELS)
         self._merger = Merger()
+        self.counts = dict.fromkeys(FrameKind, 0)  # frames since the last `count`
+        self._bytes = self._rows = 0
         self._key_of: dict[int, str] = {}
         self._quotes: dict[int, dict[str, bytes]] = {}  # by shard, waiting to be written
         self._rx_ns = 0
@@ -53,6 +57,15 @@ class Collector:
         self._dropped_frames = 0
         self._dropped_from_ts = 0
         self.gaps: list[dict[str, int]] = []  # overflows that are over, to be reported
+
+    def count(self) -> None:
+        """Hand what was counted to the metrics; counting there costs more than decoding."""
+        for kind, frames in self.counts.items():
+            metrics.FRAMES.labels(kind.name.lower()).inc(frames)
+        metrics.FRAME_BYTES.inc(self._bytes)
+        metrics.TICKS.labels("ingest").inc(self._rows)
+        self.counts = dict.fromkeys(FrameKind, 0)
+        self._bytes = self._rows = 0
 
     # Instruments and shards
 
@@ -78,15 +91,16 @@ class Collector:
         """Of these, the instruments that have sent nothing since their base was marked."""
         return set(self._merger.never_seen()) & set(keys)
 
-    @property
-    def congested(self) -> bool:
-        return any(box.congested for box in self.outboxes.values())
+    def weigh(self) -> None:
+        """Look at the outboxes again; done when they change, not for every frame."""
+        self.full = any(box.full for box in self.outboxes.values())
+        self.congested = any(box.congested for box in self.outboxes.values())
 
     # Frames
 
     def take(self, frame: Any, rx_ns: int, now_s: float) -> FrameKind | None:
         """A frame has arrived. None: it was malformed, or there was no room."""
-        if any(box.full for box in self.outboxes.values()):
+        if self.full:
             self._drop()
             return None
         if self._dropped_frames:
@@ -102,8 +116,10 @@ class Collector:
             self._phases(frame)
         elif added.rows:
             self._merge(frame, added)
-            metrics.TICKS.labels("ingest").inc(added.rows)
+            self._rows += added.rows
             self.wake()
+        self.counts[added.kind] += 1
+        self._bytes += len(frame)
         return added.kind
 
     def _append(self, frame: Any, rx_ns: int) -> Appended:
@@ -129,6 +145,7 @@ class Collector:
     def _set_aside(self, error: BadFrame) -> None:
         stream = streams.ticks(min(self.outboxes, default=0))
         metrics.DEAD_ENTRIES.labels(stream).inc()
+        metrics.FRAMES.labels("malformed").inc()
         log.warning("malformed frame set aside", reason=str(error))
         body = bytes(error.frame[:_DEAD_FRAME_MAX_BYTES])
         fields: dict[bytes, bytes | str] = {b"frame": body, b"why": str(error), b"worker": b"ingest"}
@@ -167,6 +184,8 @@ class Collector:
             for shard in np.unique(of_row).tolist():
                 self._pack(shard, rec[of_row == shard], depth[of_level == shard] if len(depth) else _NO_DEPTH)
         self._buffer.clear()
+        self.weigh()
+        metrics.FEED_DELAY_S.observe(max(0.0, self._rx_ns / 1e9 - self.frame_ts / 1e3))
 
     def _pack(self, shard: int, rec: Any, depth: Any) -> None:
         if shard not in self.outboxes:

@@ -123,17 +123,14 @@ class Connection:
 
     def _on_frame(self, frame: Any) -> None:
         rx_ns, now_s = clock.now_ns(), clock.monotonic_s()
-        metrics.FRAME_BYTES.inc(len(frame))
         collector = self._feed.collector
         kind = collector.take(frame, rx_ns, now_s)
-        metrics.FRAMES.labels("malformed" if kind is None else kind.name.lower()).inc()
         if kind is None:
             return
         self._data_ts = collector.frame_ts
         if kind is not FrameKind.MARKET_INFO:
             self._data_s = now_s
             self._backoff_s = _BACKOFF_FIRST_S
-            metrics.FEED_DELAY_S.observe(max(0.0, rx_ns / 1e9 - collector.frame_ts / 1e3))
         if self.state is not FeedState.LIVE:
             self._say(FeedState.LIVE, "")
         if collector.congested:

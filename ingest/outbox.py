@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from bus.inbox import Output
 
-_WRITE_MAX_BYTES: Final = 8 * 1024 * 1024
+_WRITE_MAX_BYTES: Final = 1024 * 1024  # larger ones cost Redis more per byte
 _WRITE_MAX_ENTRIES: Final = 64
-_HIGH_WATER_BYTES: Final = 16 * 1024 * 1024
+_HIGH_WATER_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)

@@ -83,12 +83,21 @@ class Shard:
             if now_s - quiet_s >= _QUIET_S and not self._box:
                 self._beat(now_s)
             self._report(now_s)
-            while self._box:
+            while self._box and not over.is_set():
                 await self._write()
                 quiet_s = clock.monotonic_s()
             if now_s - quotes_s >= _QUOTES_S:
                 quotes_s = now_s
                 await self._write_quotes()
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """No more frames; what has arrived is still published."""
+        self._ingest.feed.want(self.number, {})
+        await asyncio.sleep(0)  # the sockets close here, and mark the end of what they covered
+        self._ingest.collector.flush()
+        while self._box:
+            await self._write()
 
     async def _write(self) -> None:
         write = self._box.take()
@@ -97,9 +106,11 @@ class Shard:
             await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
         except Unavailable:
             self._box.flowing = False
+            self._ingest.collector.weigh()
             self._ingest.feed.relieve()  # frames gather in memory now
             raise
         self._box.done()
+        self._ingest.collector.weigh()
         if not self._ingest.collector.congested:
             self._ingest.feed.relieve()
         metrics.WRITTEN_ENTRIES.labels(streams.ticks(self.number)).inc(len(write.outputs))

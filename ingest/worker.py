@@ -97,6 +97,7 @@ class Ingest:
     async def _look_after(self, stop: asyncio.Event) -> None:
         while not await pause(stop, 1.0):
             self.feed.check()
+            self.collector.count()
             for shard, box in self.collector.outboxes.items():
                 metrics.BUFFER_BYTES.labels(str(shard)).set(box.size_bytes)
             for shard, since_s in list(self._orphans.items()):
@@ -136,6 +137,7 @@ class Ingest:
         self._shards.pop(shard, None)
         self.collector.flush()
         self.collector.outboxes.pop(shard, None)
+        self.collector.weigh()
         self.feed.want(shard, {})
 
     def wake(self) -> None:

@@ -123,6 +123,7 @@ async def connect(
             auto_ping_idle_timeout=ping_s,
             auto_ping_reply_timeout=ping_s,
             max_frame_size=_FRAME_MAX_BYTES,
+            use_aiofastnet=False,  # its transport reads until the socket is dry: a flood would starve the loop
         )
     except picows.WSError as error:
         raise _refusal(error) from None

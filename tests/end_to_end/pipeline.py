@@ -17,6 +17,7 @@ import ingest.worker
 from brokers.upstox import auth
 from bus.connection import Bus
 from bus.embedded import Servers
+from bus.inbox import order
 from bus.life import Main, Worker
 from bus.settings import Settings, load
 from proto import feed_pb2
@@ -99,22 +100,23 @@ class Pipeline:
         entries = await self.bus.redis.xrange(streams.candles(shard))
         return [orjson.loads(fields[b"data"]) for _, fields in entries]
 
-    async def seen(self) -> int:
-        events = await self.bus.redis.xrevrange(streams.EVENTS, count=50)
-        statuses = [orjson.loads(fields[b"data"]) for _, fields in events if fields[b"kind"] == b"feed"]
-        return int(statuses[0]["data"]["seen"]) if statuses else 0
+    async def ticking(self) -> bool:
+        return bool(await self.bus.redis.hlen(streams.quotes(0)))
 
     async def minute_closed(self, ts: int) -> bool:
         last = await self.bus.redis.xrevrange(streams.candles(0), count=1)
         return bool(last) and int(last[0][1][b"ts"]) >= ts
 
     async def caught_up(self) -> bool:
-        """Every tick entry has been folded and committed."""
-        newest = await self.bus.last_entry(streams.ticks(0))
-        groups = await self.bus.redis.xinfo_groups(streams.ticks(0))
-        return (
-            any(g["pending"] == 0 and g["last-delivered-id"].decode() == newest[0] for g in groups) if newest else False
-        )
+        """Every tick record has been folded and committed."""
+        newest = await self.bus.redis.xrevrange(streams.ticks(0), count=50)
+        told = [order(entry.decode()) for entry, fields in newest if fields[b"n"] != b"0"]
+        if not told:
+            return False
+        pending = await self.bus.redis.xpending(streams.ticks(0), "aggregator")
+        read = [g["last-delivered-id"] for g in await self.bus.redis.xinfo_groups(streams.ticks(0))]
+        committed = not pending["min"] or order(pending["min"].decode()) > told[0]
+        return committed and bool(read) and order(read[0].decode()) >= told[0]
 
 
 @contextlib.asynccontextmanager

@@ -15,7 +15,7 @@ async def test_bars_equal_an_independent_reading_of_the_frames(redis_url: str, t
         start_all(line)
         await line.until(lambda: line.market.hub.connections, "connected")
         await line.market.advance(1000)
-        await line.until(line.seen, "ticks arrive")
+        await line.until(line.ticking, "ticks arrive")
         started = line.market.now_ms()
         for _ in range(26):
             await line.market.advance(10_000)
