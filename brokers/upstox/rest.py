@@ -46,7 +46,7 @@ class Budget:
     def __init__(self, windows: tuple[tuple[float, int], ...], now_s: Callable[[], float]) -> None:
         self._windows = windows
         self._now_s = now_s
-        self._calls: deque[float] = deque(maxlen=max(limit for _, limit in windows))
+        self._calls: deque[float] = deque(maxlen=max((limit for _, limit in windows), default=1))
 
     def wait_s(self) -> float:
         now = self._now_s()
