@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import date
 from typing import Final
 
+from starlette.types import ASGIApp
+
 from sim import universe
 from sim.archive import Archive
 from sim.auth import Auth
@@ -29,7 +31,7 @@ _PATIENCE_S: Final = 1.0
 
 
 class Exchange:
-    """Everything but the sockets. `url` and `feed_url` are known once it is served."""
+    """Everything but the sockets. The server adds `app`, `url` and `feed_url`, and the faults that need its sockets."""
 
     def __init__(self, settings: SimSettings) -> None:
         self.settings = settings
@@ -48,6 +50,7 @@ class Exchange:
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
         self.hub = Hub(settings, self.hours, Encoder(self.market), self.faults)
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order
+        self.app: ASGIApp | None = None
         self.url = ""
         self.feed_url = ""
 

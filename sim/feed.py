@@ -26,7 +26,7 @@ from sim.market import Update
 from sim.settings import Mode, SimSettings
 from sim.status import market_info
 from sim.subscriptions import Subscriptions, Usage
-from sim.wire import Encoder
+from sim.wire import Encoder, Versions
 
 log = logging.getLogger("sim.feed")
 
@@ -52,6 +52,7 @@ class Connection:
         self.subscriptions = subscriptions
         self.rows: dict[int, Mode] = {}
         self.changed: set[int] = set()
+        self.sent: Versions = {}
         self.outbox: deque[bytes] = deque()
         self.wake = asyncio.Event()
         self.idle = asyncio.Event()
@@ -136,6 +137,7 @@ class Hub:
             modes = connection.subscriptions.modes
             connection.rows = {row_of[key]: mode for key, mode in modes.items() if key in row_of}
             connection.changed.clear()
+            connection.sent.clear()
             connection.touch(set(connection.rows))
 
     def _publish_status(self) -> None:
@@ -189,7 +191,7 @@ class Hub:
         connection.rows = {row_of[key]: mode for key, mode in connection.subscriptions.modes.items() if key in row_of}
         if fresh:
             rows = connection.by_mode({row_of[key] for key in fresh})
-            connection.post(self.encoder.frame(max(now_ms, self.ts_ms), rows, initial=True))
+            connection.post(self.encoder.snapshot_frame(max(now_ms, self.ts_ms), rows, connection.sent))
 
     async def _send(self, connection: Connection) -> None:
         while True:
@@ -220,7 +222,7 @@ class Hub:
             return connection.outbox.popleft()
         rows = connection.by_mode(connection.changed)
         connection.changed.clear()
-        return self.encoder.frame(self.ts_ms, rows) if rows else None
+        return self.encoder.live_frame(self.ts_ms, rows, connection.sent) if rows else None
 
 
 def _parsed(data: bytes) -> Any:

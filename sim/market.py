@@ -231,9 +231,11 @@ class Market:
         self._quote(requoted, minute.trade_rate)
         counts = np.where(minute.open, draw.poisson(minute.trade_rate * seconds), 0)
         trades = self._draw_trades(draw, counts, start_ms, end_ms)
-        if self.conflation_ms == 0:
-            yield from self._one_by_one(minute, trades)
-        traded = self._print(minute, trades) if self.conflation_ms else trades.row[:0]
+        if self.conflation_ms:
+            traded = self._print(minute, trades)
+        else:
+            yield from self._one_by_one(minute, requoted, trades, start_ms)
+            requoted = traded = trades.row[:0]
         ticked = self._tick_indices(minute, end_ms)
         called = self._hold_auctions(start_ms, end_ms)
         self.now_ms = end_ms
@@ -269,8 +271,11 @@ class Market:
         order = np.lexsort((ts, row))
         return Trades(row, ts[order], np.repeat(price, counts[traded]), (lots * columns.lot[row]).astype(np.int64))
 
-    def _one_by_one(self, minute: _Minute, trades: Trades) -> Iterator[Update]:
-        """Every event its own update: trades of the same millisecond share one."""
+    def _one_by_one(self, minute: _Minute, requoted: I64, trades: Trades, start_ms: int) -> Iterator[Update]:
+        """Every event its own update: the new quotes, then the trades, of which those of a millisecond share one."""
+        nothing = slice(0, 0)
+        none = Trades(trades.row[nothing], trades.ts[nothing], trades.price[nothing], trades.quantity[nothing])
+        yield Update(start_ms, requoted, none)
         for ts in np.unique(trades.ts).tolist():
             now = trades.ts == ts
             part = Trades(trades.row[now], trades.ts[now], trades.price[now], trades.quantity[now])

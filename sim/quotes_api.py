@@ -87,7 +87,7 @@ def routes(exchange: Exchange) -> list[Route]:
 
 
 def _keys(request: Request, most: int, too_many: str) -> list[str]:
-    text = request.query_params.get("instrument_key", "")
+    text = request.query_params.get("instrument_key") or request.query_params.get("symbol") or ""  # V2 knows both
     if not text:
         raise ApiError(400, "UDAPI1026", "Instrument key is required", "instrument_key")
     keys = text.split(",")

@@ -97,8 +97,9 @@ class _Server(uvicorn.Server):
         self.exchange = exchange
         self.ready = asyncio.Event()
         exchange.order_fault = self.order
+        exchange.app = app(exchange, self)
         config = uvicorn.Config(
-            app(exchange, self),
+            exchange.app,
             ws="websockets-sansio",
             ws_max_size=_FRAME_MAX,
             ws_ping_interval=settings.ping_s,

@@ -150,9 +150,10 @@ def _options(on: date, first: date, count: int, universe: int, spot: Mapping[str
     chains = [("NIFTY", *each) for each in terms.expiries("NIFTY", first, 4 if big else 3, 3 if big else 2)]
     chains += [("BANKNIFTY", *each) for each in terms.expiries("BANKNIFTY", first, 0, 3 if big else 2)]
     weights = [1.0 / (1.0 + 0.35 * place) for place in range(len(chains))]
+    shares = [int(count / 2 * weight / sum(weights)) for weight in weights]
+    shares[0] += count // 2 - sum(shares)
     rows: list[Instrument] = []
-    for (name, expiry, weekly), weight in zip(chains, weights, strict=True):
-        pairs = int(count / 2 * weight / sum(weights))
+    for (name, expiry, weekly), pairs in zip(chains, shares, strict=True):
         money = spot[name] * (1.0 + CARRY * (expiry - on).days / 365)
         tick = terms.option_tick(spot[name], on)
         rows += [

@@ -29,6 +29,11 @@ _CURRENT_TS: Final = b"\x18"  # field 3
 _LEVELS: Final[Mapping[Mode, int]] = {"ltpc": 0, "option_greeks": 1, "full": 5, "full_d30": 30}
 
 
+RowsByMode = Mapping[Mode, Sequence[int]]
+#: Row -> version of the block that a client got last, in the mode it has for that row.
+Versions = dict[int, int]
+
+
 class Encoder:
     """The blocks of one market day."""
 
@@ -38,21 +43,32 @@ class Encoder:
         self._fresh = {mode: np.zeros(count, np.bool_) for mode in MODES}
         self._blocks: dict[Mode, dict[int, _Block]] = {mode: {} for mode in MODES}
         self._entries: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}
+        self._versions: dict[Mode, list[int]] = {mode: [0] * count for mode in MODES}
 
     def changed(self, rows: I64) -> None:
         """What was encoded of these rows is out of date."""
         for fresh in self._fresh.values():
             fresh[rows] = False
 
-    def frame(self, ts_ms: int, rows: Mapping[Mode, Sequence[int]], *, initial: bool = False) -> bytes:
-        """One FeedResponse with the blocks of `rows` as they are now."""
-        parts = [b"" if initial else _LIVE]
+    def snapshot_frame(self, ts_ms: int, rows: RowsByMode, sent: Versions) -> bytes:
+        """An initial_feed with the blocks of all `rows`. `sent` notes what the client has now."""
+        return b"".join([*self._blocks_of(rows, sent, again=True), _CURRENT_TS, varint(ts_ms)])
+
+    def live_frame(self, ts_ms: int, rows: RowsByMode, sent: Versions) -> bytes | None:
+        """A live_feed with those blocks of `rows` that the client does not have yet; None where it has them all."""
+        blocks = self._blocks_of(rows, sent, again=False)
+        return b"".join([_LIVE, *blocks, _CURRENT_TS, varint(ts_ms)]) if blocks else None
+
+    def _blocks_of(self, rows: RowsByMode, sent: Versions, *, again: bool) -> list[bytes]:
+        found = []
         for mode, wanted in rows.items():
             self._refresh(mode, wanted)
-            entries = self._entries[mode]
-            parts += [entries[row] for row in wanted]
-        parts.append(_CURRENT_TS + varint(ts_ms))
-        return b"".join(parts)
+            entries, versions = self._entries[mode], self._versions[mode]
+            for row in wanted:
+                if again or sent.get(row) != versions[row]:
+                    sent[row] = versions[row]
+                    found.append(entries[row])
+        return found
 
     def _refresh(self, mode: Mode, wanted: Sequence[int]) -> None:
         rows = np.asarray(wanted, np.int64)
@@ -61,12 +77,15 @@ class Encoder:
             return
         self._fresh[mode][rows] = True
         state = snapshot(self.market, rows, _LEVELS[mode])
-        blocks, entries = self._blocks[mode], self._entries[mode]
+        blocks, entries, versions = self._blocks[mode], self._entries[mode], self._versions[mode]
         for place, row in enumerate(rows.tolist()):
             block = blocks.get(row)
             if block is None:
                 block = blocks[row] = _BLOCKS[mode](self.market.listing.instruments[row], self.market.day_start_ms)
-            entries[row] = block.encoded(state, place)
+            entry = block.encoded(state, place)
+            if entry != entries[row]:  # a quote may have come back to what it was
+                entries[row] = entry
+                versions[row] += 1
 
 
 class _Block:
