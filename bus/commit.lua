@@ -6,51 +6,98 @@
 --
 -- plan.lease    key                  its value must equal the next ARGV, or nothing happens
 -- plan.sequence key                  holds the number of the last such commit; not larger means: already done
--- plan.add      [key, fields]...     XADD
--- plan.hash     [key, fields]...     HSET
+-- plan.add      [key, values]...     XADD
+-- plan.hash     [key, values]...     HSET
 -- plan.state    key                  SET
 -- plan.ack      [key, ids]...        XACK (the group comes first)
+-- plan.seek     key...               XGROUP SETID (the group, the id): past entries that were trimmed unread
 -- plan.trim     [key, mark, ms]...   XTRIM by the server's own clock; the highest deleted id goes to `mark`
+--
+-- Redis does not undo what a script did before it failed. So whatever can fail is looked at first, and the writes
+-- come last.
+local ACKS_PER_CALL = 1000 -- Lua's stack holds 8000 values
 local plan = cjson.decode(ARGV[1])
-local at = 1
-local function value()
+local at = 2 -- the next value
+
+if plan.lease then
+  if redis.call('GET', KEYS[plan.lease]) ~= ARGV[at] then
+    return redis.error_reply('FENCED this process does not own the shard (any more)')
+  end
   at = at + 1
-  return ARGV[at]
 end
-local function values(n)
-  local list = {}
-  for i = 1, n do list[i] = value() end
-  return list
-end
-
-if plan.lease and redis.call('GET', KEYS[plan.lease]) ~= value() then
-  return redis.error_reply('FENCED another process owns this shard')
-end
+local number
 if plan.sequence then
-  local number = value()
+  number = ARGV[at]
   if tonumber(redis.call('GET', KEYS[plan.sequence]) or '0') >= tonumber(number) then return {} end
-  redis.call('SET', KEYS[plan.sequence], number)
+  at = at + 1
 end
 
-local ids = {}
-for i, add in ipairs(plan.add) do
-  ids[i] = redis.call('XADD', KEYS[add[1]], '*', unpack(values(add[2])))
+local seen = {}
+local function must_be(key, kind)
+  if seen[key] then return end
+  seen[key] = true
+  local found = redis.call('TYPE', KEYS[key]).ok
+  if found ~= kind and found ~= 'none' then error('WRONGTYPE ' .. KEYS[key] .. ' is a ' .. found .. ', not a ' .. kind) end
+end
+local values = at
+for _, add in ipairs(plan.add) do
+  must_be(add[1], 'stream')
+  values = values + add[2]
 end
 for _, hash in ipairs(plan.hash) do
-  redis.call('HSET', KEYS[hash[1]], unpack(values(hash[2])))
+  must_be(hash[1], 'hash')
+  values = values + hash[2]
 end
-if plan.state then redis.call('SET', KEYS[plan.state], value()) end
+if plan.state then values = values + 1 end
 for _, ack in ipairs(plan.ack) do
-  local group = value()
-  redis.call('XACK', KEYS[ack[1]], group, unpack(values(ack[2])))
+  -- Everything that is pending was delivered to the owner, and is acknowledged at once. If not, somebody else has read
+  -- in this group, and what he took must not be passed over.
+  if redis.call('XPENDING', KEYS[ack[1]], ARGV[values])[1] ~= ack[2] then
+    return redis.error_reply('STALE somebody else has read in group ' .. ARGV[values] .. ': start over')
+  end
+  values = values + 1 + ack[2]
+end
+for _, key in ipairs(plan.seek) do
+  redis.call('XPENDING', KEYS[key], ARGV[values]) -- fails where the group is gone
+  values = values + 2
+end
+
+-- Nothing below fails.
+if number then redis.call('SET', KEYS[plan.sequence], number) end
+local ids = {}
+for i, add in ipairs(plan.add) do
+  ids[i] = redis.call('XADD', KEYS[add[1]], '*', unpack(ARGV, at, at + add[2] - 1))
+  at = at + add[2]
+end
+for _, hash in ipairs(plan.hash) do
+  redis.call('HSET', KEYS[hash[1]], unpack(ARGV, at, at + hash[2] - 1))
+  at = at + hash[2]
+end
+if plan.state then
+  redis.call('SET', KEYS[plan.state], ARGV[at])
+  at = at + 1
+end
+for _, ack in ipairs(plan.ack) do
+  local group, last = ARGV[at], at + ack[2]
+  for first = at + 1, last, ACKS_PER_CALL do
+    redis.call('XACK', KEYS[ack[1]], group, unpack(ARGV, first, math.min(first + ACKS_PER_CALL - 1, last)))
+  end
+  at = last + 1
+end
+for _, key in ipairs(plan.seek) do
+  redis.call('XGROUP', 'SETID', KEYS[key], ARGV[at], ARGV[at + 1])
+  at = at + 2
 end
 if #plan.trim > 0 then
   local now = redis.call('TIME')
   for _, trim in ipairs(plan.trim) do
-    local limit = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000) - trim[3])
-    local last = redis.call('XREVRANGE', KEYS[trim[1]], '(' .. limit .. '-0', '-', 'COUNT', 1)[1]
-    if last then
-      redis.call('XTRIM', KEYS[trim[1]], 'MINID', limit .. '-0')
+    local limit_ms = now[1] * 1000 + math.floor(now[2] / 1000) - trim[3]
+    -- The oldest entry tells whether there is anything to do; XREVRANGE from before it would walk the whole stream.
+    local oldest = redis.call('XRANGE', KEYS[trim[1]], '-', '+', 'COUNT', 1)[1]
+    if oldest and tonumber(string.match(oldest[1], '^%d+')) < limit_ms then
+      local limit = string.format('%.0f', limit_ms) .. '-0'
+      local last = redis.call('XREVRANGE', KEYS[trim[1]], '(' .. limit, '-', 'COUNT', 1)[1]
+      redis.call('XTRIM', KEYS[trim[1]], 'MINID', limit)
       redis.call('SET', KEYS[trim[2]], last[1])
     end
   end

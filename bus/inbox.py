@@ -6,12 +6,16 @@
         await inbox.commit(outputs, snapshot)     # outputs + state + acknowledgement, all or nothing
 
 Whatever was read since the last commit belongs to the next one. A crash in between delivers it again, to whoever
-holds the shard's lease then: the consumer's name belongs to the shard, not to the process, so nothing is stranded
-under a dead process's name. An error of Redis leaves open what happened; the caller opens a new inbox and finds out.
+holds the shard's lease then: what is pending is asked for by group, not by consumer, so nothing is stranded under a
+dead process's name. An error of Redis leaves open what happened; the caller opens a new inbox and finds out.
+
+Only the owner of the shard's lease reads in its group. But a process that was paused for longer than its lease lasts
+reads on for a moment when it wakes up, and what it takes the new owner would never see. A commit is therefore refused
+unless it acknowledges all that is pending: the owner starts over then, and finds everything in its order.
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,15 +23,18 @@ import orjson
 from redis import exceptions as redis_errors
 
 from bus import metrics
-from bus.connection import Bus, translated
+from bus.connection import Bus, Word, translated
 from bus.lease import Lease
 from schemas import streams
-from schemas.errors import Unavailable
 
-Value = bytes | str | int | float
+Value = Word
 
-_ACKS_PER_CALL: Final = 1000  # Lua unpacks them onto its stack
+#: Of one entry, names and values counted. Lua unpacks them onto its stack, which holds 8000.
+_VALUES_MAX: Final = 7000
 _FIELDS_PER_HSET: Final = 2000
+_PENDING_PER_PACKET: Final = 500
+_BLOCK_MAX_MS: Final = 5_000  # well below the time after which a connection counts as dead
+_ORIGIN: Final = "0-0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Entries after `after` and up to `last` were trimmed away before this group read them."""
+    """Entries after `after` and up to `last` were trimmed away before this group committed them."""
 
     stream: str
     after: str
@@ -71,7 +78,7 @@ class Writer:
     ) -> None:
         self.bus = bus
         self.lease = lease
-        self._retention_ms = retention_ms
+        self._retention_ms = {**streams.RETENTION_MS, **retention_ms}
         self._trim_every_s = trim_every_s
         self._trimmed_at: dict[str, float] = {}
 
@@ -83,12 +90,14 @@ class Writer:
         hashes: Mapping[str, Mapping[Any, Value]] | None = None,
         state: tuple[str, bytes] | None = None,
         acks: Sequence[tuple[str, str, Sequence[str]]] = (),
+        seeks: Sequence[tuple[str, str, str]] = (),
         sequence: tuple[str, int] | None = None,
     ) -> list[str]:
         """Append, set and acknowledge at once; nothing happens where the lease is gone (raises LeaseLost).
 
         With `sequence` (key, number) a commit whose number was committed before does nothing and returns no ids:
-        the way to try again after a reply got lost.
+        the way to try again after a reply got lost. `acks` are (stream, group, ids), and have to be all that is
+        pending; `seeks` are (stream, group, id), and move the group past entries that are gone.
         """
         plan = _Plan()
         if self.lease is not None:
@@ -96,18 +105,17 @@ class Writer:
         if sequence is not None:
             plan.head("sequence", *sequence)
         for output in outputs:
-            plan.item("add", output.stream, [part for pair in output.fields.items() for part in pair])
+            plan.add(output)
         for key, fields in (hashes or {}).items():
-            flat = [part for pair in fields.items() for part in pair]
-            for start in range(0, len(flat), _FIELDS_PER_HSET):
-                plan.item("hash", key, flat[start : start + _FIELDS_PER_HSET])
+            plan.hash(key, fields)
         if state is not None:
             plan.head("state", *state)
         for stream, group, ids in acks:
-            for start in range(0, len(ids), _ACKS_PER_CALL):
-                plan.ack(stream, group, ids[start : start + _ACKS_PER_CALL])
+            plan.ack(stream, group, ids)
+        for stream, group, entry_id in seeks:
+            plan.seek(stream, group, entry_id)
         for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
-            plan.trim(stream, self._retention_ms.get(streams.family(stream), streams.retention_ms(stream)))
+            plan.trim(stream, self._retention_ms[streams.family(stream)])
         reply = await self.bus.script("commit", plan.keys, plan.args())
         return [entry.decode() for entry in reply]
 
@@ -124,29 +132,46 @@ class _Plan:
     def __init__(self) -> None:
         self.keys: list[str] = []
         self._number: dict[str, int] = {}
-        self._plan: dict[str, Any] = {"add": [], "hash": [], "ack": [], "trim": []}
+        self._plan: dict[str, Any] = {"add": [], "hash": [], "ack": [], "seek": [], "trim": []}
         self._values: list[Value] = []
 
     def _key(self, key: str) -> int:
-        if key not in self._number:
+        number = self._number.get(key)
+        if number is None:
             self.keys.append(key)
-            self._number[key] = len(self.keys)
-        return self._number[key]
+            number = self._number[key] = len(self.keys)
+        return number
 
     def head(self, what: str, key: str, value: Value) -> None:
         self._plan[what] = self._key(key)
         self._values.append(value)
 
-    def item(self, what: str, key: str, values: Sequence[Value]) -> None:
-        self._plan[what].append([self._key(key), len(values)])
-        self._values += values
+    def add(self, output: Output) -> None:
+        before = len(self._values)
+        for pair in output.fields.items():
+            self._values += pair
+        count = len(self._values) - before
+        if not 0 < count <= _VALUES_MAX:
+            raise ValueError(f"an entry for {output.stream} with {count // 2} fields: 1 to {_VALUES_MAX // 2} can be")
+        self._plan["add"].append((self._key(output.stream), count))
+
+    def hash(self, key: str, fields: Mapping[Any, Value]) -> None:
+        flat = [part for pair in fields.items() for part in pair]
+        for start in range(0, len(flat), 2 * _FIELDS_PER_HSET):
+            part = flat[start : start + 2 * _FIELDS_PER_HSET]
+            self._plan["hash"].append((self._key(key), len(part)))
+            self._values += part
 
     def ack(self, stream: str, group: str, ids: Sequence[str]) -> None:
-        self._plan["ack"].append([self._key(stream), len(ids)])
-        self._values += [group, *ids]
+        self._plan["ack"].append((self._key(stream), len(ids)))
+        self._values += (group, *ids)
+
+    def seek(self, stream: str, group: str, entry_id: str) -> None:
+        self._plan["seek"].append(self._key(stream))
+        self._values += (group, entry_id)
 
     def trim(self, stream: str, keep_ms: int) -> None:
-        self._plan["trim"].append([self._key(stream), self._key(streams.trimmed(stream)), keep_ms])
+        self._plan["trim"].append((self._key(stream), self._key(streams.trimmed(stream)), keep_ms))
 
     def args(self) -> list[Value]:
         return [orjson.dumps(self._plan), *self._values]
@@ -163,8 +188,11 @@ class Inbox:
         self._inputs = list(inputs)
         self._state_key = state_key
         self._delivered: dict[str, list[str]] = {stream: [] for stream in inputs}
-        self._last: dict[str, str] = {}  # highest id delivered to the group
-        self._pending_after: dict[str, str] = dict.fromkeys(inputs, "0")  # streams whose backlog is still coming
+        self._last: dict[str, str] = {}  # up to here entries were delivered to the group, or are known to be gone
+        self._skipped: set[str] = set()  # streams of which `_last` is further than the group knows
+        self._pending_after: dict[str, str] = dict.fromkeys(inputs, _ORIGIN)  # whose backlog is still coming
+        self._count_read = metrics.READ_ENTRIES.labels(group).inc
+        self._observe_batch = metrics.BATCH_ENTRIES.labels(group).observe
         self.snapshot: bytes | None = None
 
     @classmethod
@@ -173,87 +201,106 @@ class Inbox:
         cls, writer: Writer, *, group: str, consumer: str, inputs: Sequence[str], state_key: str
     ) -> AsyncIterator["Inbox"]:
         inbox = cls(writer, group, consumer, inputs, state_key)
-        with translated():
-            for stream in inputs:
-                await inbox._ensure_group(stream)
-            inbox.snapshot = await writer.bus.redis.get(state_key)
-        yield inbox
+        for stream in inputs:
+            await inbox._ensure_group(stream)
+        inbox.snapshot = await writer.bus.get(state_key)
+        reading = {(stream, group) for stream in inputs}
+        writer.bus.reading |= reading
+        try:
+            yield inbox
+        finally:
+            writer.bus.reading -= reading
 
     async def _ensure_group(self, stream: str) -> None:
-        redis = self._bus.redis
-        with contextlib.suppress(redis_errors.ResponseError):  # BUSYGROUP: it exists
-            await redis.xgroup_create(stream, self._group, id="0", mkstream=True)
-        for info in await redis.xinfo_groups(stream):
-            if info["name"] == self._group.encode():
-                self._last[stream] = info["last-delivered-id"].decode()
+        """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed."""
+        mark = await self._bus.get(streams.trimmed(stream))
+        try:
+            await self._bus.packet(("XGROUP", "CREATE", stream, self._group, mark or _ORIGIN, "MKSTREAM"))
+        except redis_errors.ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):  # it exists
+                raise
+        with translated():
+            for info in await self._bus.redis.xinfo_groups(stream):
+                if info["name"] == self._group.encode():
+                    self._last[stream] = info["last-delivered-id"].decode()
+
+    # Reading
 
     async def read(self, *, count: int, block_ms: int) -> Batch:
         """Up to `count` entries of each stream, oldest first. Waits for at most `block_ms`; empty: caught up."""
         batch = Batch()
-        with translated():
-            if self._pending_after:
-                await self._read_pending(batch, count)
-                if batch:
-                    return batch
+        if self._pending_after:
+            for stream in list(self._pending_after):
+                await self._read_pending(batch, stream, count)
+        if not batch:
             await self._read_new(batch, count, block_ms)
-        metrics.READ_ENTRIES.labels(self._group).inc(len(batch.entries))
         if batch.entries:
-            metrics.BATCH_ENTRIES.labels(self._group).observe(len(batch.entries))
+            self._count_read(len(batch.entries))
+            self._observe_batch(len(batch.entries))
         return batch
 
-    async def _read_pending(self, batch: Batch, count: int) -> None:
-        for stream, after in list(self._pending_after.items()):
-            for entry_id, fields in await self._group_read({stream: after}, count, None):
-                self._pending_after[stream] = entry_id
-                self._delivered[stream].append(entry_id)
-                if fields:
-                    batch.entries.append(Entry(stream, entry_id, fields))
-                else:  # delivered once, trimmed before it was committed
-                    batch.missed.append(Missed(stream, entry_id, entry_id))
-            if self._pending_after[stream] == after:
-                del self._pending_after[stream]
+    async def _read_pending(self, batch: Batch, stream: str, count: int) -> None:
+        after = self._pending_after[stream]
+        (pending,) = await self._bus.packet(("XPENDING", stream, self._group, f"({after}", "+", count))
+        ids = [entry_id.decode() for entry_id, *_ in pending]
+        if not ids:
+            del self._pending_after[stream]
+            return
+        self._pending_after[stream] = ids[-1]
+        self._delivered[stream] += ids
+        gone: Missed | None = None
+        for entry_id, fields in await self._entries(stream, ids):
+            if fields is not None:
+                batch.entries.append(Entry(stream, entry_id, fields))
+                gone = None
+            elif gone is None:  # delivered once, trimmed before it was committed
+                gone = Missed(stream, after, entry_id)
+                batch.missed.append(gone)
+            else:
+                gone = batch.missed[-1] = Missed(stream, gone.after, entry_id)
+            after = entry_id
+
+    async def _entries(self, stream: str, ids: Sequence[str]) -> list[tuple[str, dict[bytes, bytes] | None]]:
+        found: list[tuple[str, dict[bytes, bytes] | None]] = []
+        for start in range(0, len(ids), _PENDING_PER_PACKET):
+            part = ids[start : start + _PENDING_PER_PACKET]
+            replies = await self._bus.packet(*[("XRANGE", stream, entry_id, entry_id) for entry_id in part])
+            found += [(one, _fields(reply[0][1]) if reply else None) for one, reply in zip(part, replies, strict=True)]
+        return found
 
     async def _read_new(self, batch: Batch, count: int, block_ms: int) -> None:
-        reply = await self._group_read(dict.fromkeys(self._inputs, ">"), count, block_ms, with_stream=True)
-        for stream, entry_id, fields in reply:
-            self._delivered[stream].append(entry_id)
-            batch.entries.append(Entry(stream, entry_id, fields))
-        for stream in {entry.stream for entry in batch.entries}:
-            await self._notice_missed(batch, stream)
+        """New entries, and with them the marks that trimming leaves: one packet, so nothing happens in between."""
+        block = ("BLOCK", min(block_ms, _BLOCK_MAX_MS)) if block_ms > 0 else ()
+        wanted = (*self._inputs, *[">"] * len(self._inputs))
+        reply, *marks = await self._bus.packet(
+            ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, *block, "STREAMS", *wanted),
+            *[("GET", streams.trimmed(stream)) for stream in self._inputs],
+        )
+        for stream, mark in zip(self._inputs, marks, strict=True):
+            if mark is not None:
+                self._notice_missed(batch, stream, mark.decode())
+        for name, entries in reply or ():
+            stream = name.decode()
+            ids = [entry_id.decode() for entry_id, _ in entries]
+            batch.entries += [Entry(stream, one, _fields(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
+            self._delivered[stream] += ids
+            self._skipped.discard(stream)
+            self._last[stream] = max(self._last[stream], ids[-1], key=order)
 
-    async def _notice_missed(self, batch: Batch, stream: str) -> None:
-        """Trimming leaves the highest id it deleted; if that is beyond what we had read, we missed entries."""
-        mark = await self._bus.redis.get(streams.trimmed(stream))
-        last = self._last.get(stream, "0-0")
-        if mark is not None and order(mark.decode()) > order(last) and last != "0-0":
-            batch.missed.append(Missed(stream, last, mark.decode()))
-        self._last[stream] = next(e.id for e in reversed(batch.entries) if e.stream == stream)
+    def _notice_missed(self, batch: Batch, stream: str, mark: str) -> None:
+        """A mark is the highest id that trimming has deleted; beyond what we had read, we missed entries."""
+        if order(mark) > order(self._last[stream]):
+            batch.missed.append(Missed(stream, self._last[stream], mark))
+            self._last[stream] = mark
+            self._skipped.add(stream)
 
-    async def _group_read(
-        self, wanted: dict[str, str], count: int, block_ms: int | None, with_stream: bool = False
-    ) -> Any:
-        try:
-            reply = await self._bus.redis.xreadgroup(
-                self._group,
-                self._consumer,
-                wanted,
-                count=count,
-                block=block_ms,
-            )
-        except redis_errors.ResponseError as error:
-            if str(error).startswith("NOGROUP"):
-                raise Unavailable("the consumer group is gone (was Redis flushed?): start over") from None
-            raise
-        if with_stream:
-            return [(name.decode(), eid.decode(), fields) for name, entries in reply for eid, fields in entries]
-        return [(eid.decode(), fields) for _, entries in reply for eid, fields in entries]
+    # Committing
 
     def reject(self, entry: Entry, why: str) -> Output:
         """An output that sets a hopeless entry aside, for the next commit."""
         metrics.DEAD_ENTRIES.labels(entry.stream).inc()
-        return Output(
-            streams.dead(entry.stream), {**entry.fields, b"why": why, b"worker": self._group, b"id": entry.id}
-        )
+        about = {b"entry": entry.id, b"why": why, b"worker": self._group}
+        return Output(streams.dead(entry.stream), {**entry.fields, **about})
 
     @property
     def uncommitted(self) -> int:
@@ -263,11 +310,19 @@ class Inbox:
     async def commit(self, outputs: Sequence[Output] = (), *, snapshot: bytes | None = None, now_s: float) -> list[str]:
         """Outputs, the new state and the acknowledgement of everything read so far: all or nothing."""
         acks = [(stream, self._group, ids) for stream, ids in self._delivered.items() if ids]
+        seeks = [(stream, self._group, self._last[stream]) for stream in sorted(self._skipped)]
         state = None if snapshot is None else (self._state_key, snapshot)
-        written = await self._writer.write(outputs, now_s=now_s, state=state, acks=acks)
+        written = await self._writer.write(outputs, now_s=now_s, state=state, acks=acks, seeks=seeks)
         self._delivered = {stream: [] for stream in self._inputs}
+        self._skipped.clear()
         metrics.COMMITS.labels(self._group).inc()
         return written
+
+
+def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Names and values, which Redis sends in turn."""
+    each: Iterator[bytes] = iter(flat)
+    return dict(zip(each, each, strict=True))
 
 
 def order(entry_id: str) -> tuple[int, int]:
