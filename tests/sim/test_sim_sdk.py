@@ -5,6 +5,7 @@ older than our schema, so it decodes the frames as any client does that was not 
 """
 
 import asyncio
+import gc
 import queue
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -20,6 +21,9 @@ from sim.exchange import Exchange
 from sim.faults import FaultRequest
 from tests.sim.simtools import CALLBACK, MINUTE, NIFTY, RELIANCE, code_of, served, visitor
 
+#: The SDK's websocket library leaves a socket open at a redirect and at a refused handshake.
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
 T = TypeVar("T")
 
 Clients = Callable[[Exchange, str], upstox_client.ApiClient]
@@ -27,7 +31,7 @@ Clients = Callable[[Exchange, str], upstox_client.ApiClient]
 
 @pytest.fixture
 def clients() -> Iterator[Clients]:
-    """SDK clients whose thread pools end with the test."""
+    """SDK clients whose threads and connections end with the test."""
     made: list[upstox_client.ApiClient] = []
 
     def client(exchange: Exchange, token: str = "") -> upstox_client.ApiClient:
@@ -41,6 +45,9 @@ def clients() -> Iterator[Clients]:
     for each in made:
         each.pool.close()
         each.pool.join()
+        each.rest_client.pool_manager.clear()
+    made.clear()
+    gc.collect()  # here, where the warning about what its websocket library leaves open is expected
 
 
 async def called(call: Callable[..., T], *arguments: Any, **more: Any) -> T:
