@@ -211,6 +211,8 @@ def _stop_redis(folder: Path) -> None:
 def _start_postgres(folder: Path) -> str:
     try:
         server = _get_server()(folder, cleanup_mode=None)
+        if not (folder / "postmaster.pid").exists():  # this process had it running before and has stopped it
+            server.start()
     except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
         raise Misconfigured(
             f"The embedded Postgres does not start ({error}); its log is {folder}/log. DATABASE_URL names an own one."

@@ -7,6 +7,8 @@ Postgres is away the batch waits; the streams keep the rest.
 """
 
 import asyncio
+import contextlib
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -15,7 +17,7 @@ import numpy.typing as npt
 import orjson
 import structlog
 
-from bus import clock, metrics
+from bus import clock, lease, metrics
 from bus.inbox import Batch, Entry, Inbox, Missed, Output
 from bus.lease import Keeper, Lease
 from bus.life import Worker, pause, together
@@ -34,8 +36,9 @@ NAME: Final = "cold"
 
 _BATCH_FIRST: Final = 500
 _BATCH_MOST: Final = 20_000
-_BLOCK_MS: Final = 1_000
+_BLOCK_MS: Final = 250
 _RETRY_FIRST_S: Final = 0.2
+_ANNOUNCE_S: Final = 2.0
 _RETRY_LAST_S: Final = 5.0
 
 # Bars
@@ -153,18 +156,30 @@ class Store:
 
     async def run(self, stop: asyncio.Event) -> None:
         settings = self._worker.settings
-        await Keeper(self._worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, self._shard).run(stop)
+        keeper = Keeper(self._worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, self._shard)
+        await together(keeper.run(stop), self._announce(stop))
 
-    async def _shard(self, lease: Lease, over: asyncio.Event) -> None:
-        jobs = [self._keep(lease, streams.candles(lease.shard), self._bars, over)]
-        if lease.shard == 0:
-            jobs.append(self._keep(lease, streams.EVENTS, self._events, over))
+    async def _announce(self, stop: asyncio.Event) -> None:
+        """Count among those who keep the cold store: each takes its share of the shards."""
+        bus = self._worker.bus
+        details = {"pid": os.getpid(), "started": clock.now_ms(), "metrics": self._worker.metrics_url}
+        while not stop.is_set():
+            with contextlib.suppress(Unavailable):
+                await lease.announce(bus, NAME, details)
+            await pause(stop, _ANNOUNCE_S)
+        with contextlib.suppress(Unavailable):
+            await lease.withdraw(bus, NAME)
+
+    async def _shard(self, held: Lease, over: asyncio.Event) -> None:
+        jobs = [self._keep(held, streams.candles(held.shard), self._bars, over)]
+        if held.shard == 0:
+            jobs.append(self._keep(held, streams.EVENTS, self._events, over))
         await together(*jobs)
 
-    async def _keep(self, lease: Lease, stream: str, store: Storing, over: asyncio.Event) -> None:
+    async def _keep(self, held: Lease, stream: str, store: Storing, over: asyncio.Event) -> None:
         """Read, store, acknowledge. Larger batches as long as the stream has more than we take."""
-        writer = self._worker.writer(lease)
-        names = {"group": NAME, "consumer": f"{NAME}-{lease.shard}", "state_key": streams.state(NAME, lease.shard)}
+        writer = self._worker.writer(held)
+        names = {"group": NAME, "consumer": f"{NAME}-{held.shard}", "state_key": streams.state(NAME, held.shard)}
         async with Inbox.open(writer, inputs=[stream], **names) as inbox:
             count = _BATCH_FIRST
             while not over.is_set():

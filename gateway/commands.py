@@ -20,7 +20,7 @@ from bus.connection import translated
 from bus.inbox import Output
 from gateway.context import Gateway
 from gateway.frames import parsed
-from gateway.positions import WHOLE, Position, parse, text_of
+from gateway.positions import of_entry, parse, text_of
 from gateway.problems import Problem
 from schemas import streams
 from schemas.commands import Command
@@ -35,7 +35,7 @@ _SCANNED_AT_ONCE: Final = 500
 @dataclass(frozen=True, slots=True)
 class Answer:
     command: str
-    event: dict[str, Any]
+    replies: list[dict[str, Any]]  # events of kind `reply`, one from each shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Request:
 
 
 async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answer | NoAnswerYet:
-    """Write the command and wait a while for its reply. Raises Unavailable while Redis is away."""
+    """Write the command and wait a while for the reply of every shard. Raises Unavailable while Redis is away."""
     body = command.model_dump_json()
     fingerprint = hashlib.sha256(body.encode()).hexdigest()
     request = _Request(uuid.uuid4().hex, fingerprint, text_of(await here.tails["events"].ends()))
@@ -62,21 +62,26 @@ async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answ
     if name is not None:
         request = await _remembered(here, name, request)
     fields = {"id": request.command, "kind": command.kind, "by": by, "data": body}
-    once = None if name is None else (f"{name}:{request.command}", 1)
-    with _reply(here, request.command) as reply:
-        await here.writer.write([Output(streams.COMMANDS, fields)], now_s=clock.monotonic_s(), sequence=once)
-        if once is not None:
-            with translated():
-                await here.bus.redis.expire(once[0], _REMEMBERED_S)
-        event = await _earlier(here, request) if name is not None else None
-        if event is None:
-            try:
-                async with asyncio.timeout(REPLY_S):
-                    event = await reply
-            except TimeoutError:
-                look = f"/api/v1/stream/events?last_event_id={request.since}"
-                return NoAnswerYet(request.command, look)
-    return Answer(request.command, event)
+    replies: dict[int, dict[str, Any]] = {}
+    with _listening(here, request.command, replies) as complete:
+        await _send(here, fields, None if name is None else f"{name}:{request.command}")
+        if name is not None:
+            await _earlier(here, request)
+        try:
+            async with asyncio.timeout(REPLY_S):
+                await complete.wait()
+        except TimeoutError:
+            return NoAnswerYet(request.command, f"/api/v1/stream/events?last_event_id={request.since}")
+    return Answer(request.command, [replies[shard] for shard in sorted(replies)])
+
+
+async def _send(here: Gateway, fields: dict[str, str], once: str | None) -> None:
+    """Append the command; under a name only the first time."""
+    sequence = None if once is None else (once, 1)
+    await here.writer.write([Output(streams.COMMANDS, fields)], now_s=clock.monotonic_s(), sequence=sequence)
+    if once is not None:
+        with translated():
+            await here.bus.redis.expire(once, _REMEMBERED_S)
 
 
 async def _remembered(here: Gateway, name: str, request: _Request) -> _Request:
@@ -100,42 +105,44 @@ async def _remembered(here: Gateway, name: str, request: _Request) -> _Request:
 
 
 @contextmanager
-def _reply(here: Gateway, command: str) -> Iterator["asyncio.Future[dict[str, Any]]"]:
-    """The reply to a command, when the events feed reads it."""
-    future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+def _listening(here: Gateway, command: str, replies: dict[int, dict[str, Any]]) -> Iterator[asyncio.Event]:
+    """Collect the replies to a command, as the events feed reads them, until every shard has answered."""
+    complete = asyncio.Event()
 
     def answered(event: dict[str, Any]) -> None:
-        if not future.done():
-            future.set_result(event)
+        replies.setdefault(int(event["data"].get("shard", 0)), event)
+        if len(replies) >= here.settings.teji_shards:
+            complete.set()
 
     watchers = here.events.replies.setdefault(command, [])
     watchers.append(answered)
     try:
-        yield future
+        yield complete
     finally:
         watchers.remove(answered)
         if not watchers:
             here.events.replies.pop(command, None)
 
 
-async def _earlier(here: Gateway, request: _Request) -> dict[str, Any] | None:
-    """The reply, where it came before this request did."""
+async def _earlier(here: Gateway, request: _Request) -> None:
+    """The replies that came before this request did."""
     (at,) = parse(request.since, 1)
-    while True:
+    full = True
+    while full:
         with translated():
             page = await here.bus.redis.xrange(streams.EVENTS, min=f"({at.entry}", count=_SCANNED_AT_ONCE)
         for entry_id, fields in page:
+            at = of_entry(entry_id)
             event = reply_to(request.command, fields)
             if event is not None:
-                return event
-            ms, _, seq = entry_id.decode().partition("-")
-            at = Position(int(ms), int(seq), WHOLE)
-        if len(page) < _SCANNED_AT_ONCE:
-            return None
+                for answered in list(here.events.replies.get(request.command, ())):
+                    answered(event)
+        full = len(page) == _SCANNED_AT_ONCE
 
 
 def reply_to(command: str, fields: dict[bytes, bytes]) -> dict[str, Any] | None:
     if fields.get(b"kind") != EventKind.REPLY.encode() or command.encode() not in fields.get(b"data", b""):
         return None
     event = parsed(fields[b"data"])
-    return event if event.get("data", {}).get("command") == command else None
+    data = event.get("data")
+    return event if isinstance(data, dict) and data.get("command") == command else None

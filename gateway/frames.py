@@ -18,7 +18,7 @@ from gateway.positions import WHOLE, Position
 from schemas import streams
 from schemas.events import EventKind, FeedStatus
 from schemas.quotes import encode
-from schemas.ticks import TICK, unpack
+from schemas.ticks import TICK, TickBatch, unpack
 
 Fields = Mapping[bytes, bytes]
 #: What a reader asked for: instruments or strategies; None for everything.
@@ -100,13 +100,17 @@ class Ticks:
             self._keys[number] = key
         return number
 
-    def remember(self, _: Position, fields: Fields, /) -> None:
+    def _unpacked(self, fields: Fields) -> tuple[TickBatch, list[int]]:
+        """The batch and its instruments' ids, record by record, all of which have names afterwards."""
         batch = unpack(fields)
-        for key in batch.keys:
-            self._id(key)
-        latest = dict(zip(batch.rec["id"].tolist(), range(len(batch.rec)), strict=True))
-        if not latest.keys() <= self._keys.keys():
+        numbers = batch.rec["id"].tolist()
+        if not {self._id(key) for key in batch.keys}.issuperset(numbers):
             raise ValueError("records of instruments that the entry does not name")
+        return batch, numbers
+
+    def remember(self, _: Position, fields: Fields, /) -> None:
+        batch, numbers = self._unpacked(fields)
+        latest = dict(zip(numbers, range(len(numbers)), strict=True))
         for number in latest:
             if number not in self._rows:
                 self._rows[number] = len(self._rows)
@@ -115,21 +119,14 @@ class Ticks:
         self._last[[self._rows[number] for number in latest]] = batch.rec[list(latest.values())]
 
     def frames(self, fields: Fields, wanted: Wanted) -> list[Frame]:
-        batch = unpack(fields)
-        rec = batch.rec
-        if wanted is None:
-            places = list(range(len(rec)))
-        else:
-            numbers = [self._id(key) for key in batch.keys if key in wanted]
-            if not numbers:
-                return []
-            places = np.flatnonzero(np.isin(rec["id"], numbers)).tolist()
-            rec = rec[places]
-        last = len(batch.rec)
-        keys = [self._keys[number] for number in rec["id"].tolist()]
+        batch, numbers = self._unpacked(fields)
+        last = len(numbers)
+        keys = [self._keys[number] for number in numbers]
+        places = [place for place, key in enumerate(keys) if wanted is None or key in wanted]
+        mine = [keys[place] for place in places]
         return [
             Frame(key, body("tick", quote), WHOLE if place + 1 == last else place + 1)
-            for place, key, quote in zip(places, keys, encode(keys, rec), strict=True)
+            for place, key, quote in zip(places, mine, encode(mine, batch.rec[places]), strict=True)
         ]
 
     def snapshot(self, wanted: Wanted) -> list[Shown]:

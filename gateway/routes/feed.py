@@ -28,12 +28,12 @@ IdempotencyKey = Annotated[
 
 
 class Reply(BaseModel):
-    """What the worker answered."""
+    """What ingest answered. Where several shards did, lists and counts are added up."""
 
     command: str = Field(description="The command's id", examples=["0190f1c2a7b37c3e9f2d5a6b7c8d9e0f"])
-    message: str = Field(examples=["2 instruments subscribed"])
+    message: str = Field(examples=["feed.subscribe done"])
     ts: int = Field(description="Epoch ms")
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(examples=[{"ok": True, "subscribed": ["NSE_FO|61755"], "mode": "full"}])
 
 
 class Accepted(BaseModel):
@@ -54,14 +54,25 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def _command(here: Gateway, caller: Caller, command: Command, key: str | None) -> Response:
     answer = await ask(here, command, caller.name, key)
     if isinstance(answer, Answer):
-        event = answer.event
-        data = event.get("data", {})
-        if data.get("ok", True) is False:
-            raise Problem(409, str(event.get("message") or "the worker refused"), kind="refused")
-        body = {"command": answer.command, "message": event.get("message", ""), "ts": event.get("ts", 0), "data": data}
-        return Response(orjson.dumps(body), media_type="application/json")
+        for event in answer.replies:
+            if event["data"].get("ok") is False:
+                raise Problem(409, str(event.get("message") or "the worker refused"), kind="refused")
+        return Response(orjson.dumps(merged(answer)), media_type="application/json")
     body = {"command": answer.command, "look": answer.look}
     return Response(orjson.dumps(body), 202, {"Location": answer.look}, "application/json")
+
+
+def merged(answer: Answer) -> dict[str, Any]:
+    """The replies of all shards as one."""
+    data: dict[str, Any] = {}
+    for event in answer.replies:
+        for name, value in event["data"].items():
+            if name in ("command", "shard"):
+                continue
+            adds_up = isinstance(value, list | int) and not isinstance(value, bool)
+            data[name] = data[name] + value if adds_up and name in data else data.get(name, value)
+    first = answer.replies[0]
+    return {"command": answer.command, "message": first.get("message", ""), "ts": first.get("ts", 0), "data": data}
 
 
 @router.post("/connect", summary="Connect the feed", response_model=Reply, responses=_RESPONSES)

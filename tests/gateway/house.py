@@ -1,7 +1,7 @@
 """A whole gateway on real servers and a real socket, and clients that read it byte by byte."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -76,6 +76,13 @@ async def running(settings: Settings, known: Universe | None = None) -> AsyncIte
         finally:
             stop.set()
             await task
+
+
+async def until(condition: Callable[[], Awaitable[object]], timeout_s: float = 20.0) -> None:
+    """Ask again and again: what a test waits for happens in another process."""
+    async with asyncio.timeout(timeout_s):
+        while not await condition():  # noqa: ASYNC110 - nobody there to set an event
+            await asyncio.sleep(0.02)
 
 
 # Reading SSE
@@ -173,8 +180,6 @@ async def connect(url: str, path: str, last_event_id: str | None = None) -> Clie
 
 
 # Writing streams
-
-_ALL_KNOWN = (int(ticks.Block.CAS) - 1) << ticks.KNOWN_SHIFT
 
 
 def tick_fields(rows: Sequence[tuple[str, float]], ts: int = 1_700_000_000_000) -> dict[bytes, bytes | int]:

@@ -1,0 +1,78 @@
+// The gateway's REST paths. Errors are RFC 9457 problem details and become `Problem`s.
+
+const BASE = "/api/v1";
+const FIRST_RETRY_MS = 1_000;
+const LAST_RETRY_MS = 15_000;
+
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+
+  /** Whether the same request may succeed later. */
+  get isPassing() {
+    return this.status === 0 || this.status >= 500;
+  }
+}
+
+async function get(path, parameters = {}, signal = undefined) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
+  const query = new URLSearchParams(given).toString();
+  let response;
+  try {
+    response = await fetch(`${BASE}${path}${query ? `?${query}` : ""}`, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, "the gateway does not answer");
+  }
+  const body = await response.json().catch(() => null);
+  if (!response.ok && body?.redis === undefined) {
+    throw new Problem(response.status, body?.detail ?? `the gateway answered ${response.status}`);
+  }
+  return body;
+}
+
+/** Ask until there is an answer, unless the answer is no; `failed(problem)` is told of each attempt that fails. */
+export async function patiently(ask, signal, failed = () => {}) {
+  for (let waitMs = FIRST_RETRY_MS; ; waitMs = Math.min(LAST_RETRY_MS, waitMs * 2)) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof Problem) || !error.isPassing) throw error;
+      failed(error);
+    }
+    await pause(waitMs, signal);
+  }
+}
+
+function pause(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    }, { once: true });
+  });
+}
+
+export const health = () => get("/health"); // a gateway without Redis answers 503, with the same body
+
+export const search = (query, limit, signal) => get("/instruments", { query, limit }, signal);
+
+export const instrument = (key, signal) => get(`/instruments/${encodeURIComponent(key)}`, {}, signal);
+
+export const expiries = (key, signal) => get(`/instruments/${encodeURIComponent(key)}/expiries`, {}, signal);
+
+export const chain = (underlying, day, signal) => get("/chain", { underlying, expiry: day }, signal);
+
+/** The last bars before `to`, or the last there are. */
+export const candles = (key, limit, to, signal) => get("/candles", { instrument: key, limit, to }, signal);
+
+const list = (keys) => keys.map(encodeURIComponent).join(",");
+
+export const liveUrl = (keys) => `${BASE}/stream/live?instruments=${list(keys)}`;
+
+export const candlesUrl = (key) => `${BASE}/stream/candles?instruments=${list([key])}`;
+
+export const eventsUrl = () => `${BASE}/stream/events`;
