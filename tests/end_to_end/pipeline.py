@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -28,7 +28,7 @@ from sim.settings import SimSettings
 from tests.aggregator.reference import Reference
 
 #: A quiet Wednesday inside the closing-auction era, ten minutes after the opening.
-START = datetime(2026, 11, 18, 9, 25)
+START = datetime(2026, 11, 18, 9, 25, tzinfo=timezone(timedelta(hours=5, minutes=30)))
 MINUTE = 60_000
 
 

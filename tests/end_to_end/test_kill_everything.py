@@ -1,7 +1,7 @@
 """All workers as processes in front of an accelerated market, each killed -9 at random moments.
 
-What must hold afterwards: every bar has the price and volume of the venue's own candle, nothing is doubled, and Postgres
-holds exactly the bars that Redis does. `TEJI_KILL_S` makes it longer than the suite's time allows.
+What must hold afterwards: every bar has the price and volume of the venue's own candle, nothing is doubled, and
+Postgres holds exactly the bars that Redis does. `TEJI_KILL_S` makes it longer than the suite's time allows.
 """
 
 import asyncio

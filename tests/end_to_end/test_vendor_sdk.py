@@ -28,7 +28,7 @@ class Sdk:
         feed_url = line.market.feed_url
 
         class There(websocket.WebSocketApp):  # type: ignore[misc,unused-ignore]
-            def __init__(self, url: str, **more: Any) -> None:
+            def __init__(self, _url: str, **more: Any) -> None:
                 super().__init__(feed_url, **more)
 
         module = SimpleNamespace(WebSocketApp=There, ABNF=websocket.ABNF)
