@@ -111,8 +111,10 @@ class Reference:
         k.covered.append([ts, None])
 
     def _whole(self, k: Known, minute: int) -> bool:
-        start, end = k.covered[-1] if k.covered else (1, 0)
-        return start <= minute and (end is None or minute + MINUTE <= end)
+        if not k.covered:
+            return False
+        start, end = k.covered[-1]
+        return start is not None and start <= minute and (end is None or minute + MINUTE <= end)
 
     def _closed(self, minute: int) -> bool:
         return minute + MINUTE + self.grace <= self.now

@@ -1,5 +1,6 @@
 """The fold against an independent reading of the same definition, and what it must survive."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -30,7 +31,8 @@ def fold(builder: BarBuilder, batches: list[Any]) -> list[dict[str, Any]]:
 @st.composite
 def histories(draw: st.DrawFn) -> list[Any]:
     """A few minutes of a feed: trades, quotes without a trade, late ones, outages, heartbeats."""
-    now, vtt, steps = T0 + draw(st.integers(0, 50_000)), dict.fromkeys(KEYS, 1000), []
+    now, vtt = T0 + draw(st.integers(0, 50_000)), dict.fromkeys(KEYS, 1000)
+    steps: list[Any] = []
     ltt = dict.fromkeys(KEYS, T0 - 5000)
     for _ in range(draw(st.integers(1, 60))):
         now += draw(st.sampled_from([0, 1, 300, 999, 1000, 7_000, 31_000, 61_000]))
@@ -66,7 +68,8 @@ def histories(draw: st.DrawFn) -> list[Any]:
 def as_reference(steps: list[Any]) -> list[dict[str, Any]]:
     reference = Reference()
     for kind, what in steps:
-        {"update": reference.update, "down": reference.down, "beat": reference.heartbeat}[kind](what)
+        step: Callable[[Any], None] = getattr(reference, {"beat": "heartbeat"}.get(kind, kind))
+        step(what)
     return reference.published
 
 

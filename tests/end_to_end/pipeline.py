@@ -22,7 +22,8 @@ from bus.life import Main, Worker
 from bus.settings import Settings, load
 from proto import feed_pb2
 from schemas import streams, ticks
-from sim.exchange import Exchange, SentFrame
+from sim.exchange import Exchange
+from sim.feed import SentFrame
 from sim.server import running
 from sim.settings import SimSettings
 from tests.aggregator.reference import Reference
@@ -70,13 +71,13 @@ class Pipeline:
     market: Exchange
     settings: Settings
     bus: Bus
-    tasks: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = field(default_factory=dict)
+    tasks: dict[str, tuple[asyncio.Future[None], asyncio.Event]] = field(default_factory=dict)
 
     def start(self, name: str, run: Main, instance: str = "") -> None:
         stop = asyncio.Event()
         bus = Bus(self.bus.redis, f"{name}-{instance or len(self.tasks)}")
         worker = Worker(name, self.settings, bus, Servers(self.settings.redis_url, ""), 0)
-        self.tasks[instance or name] = (asyncio.create_task(run(worker, stop)), stop)
+        self.tasks[instance or name] = (asyncio.ensure_future(run(worker, stop)), stop)
 
     async def stop(self, name: str) -> None:
         task, stop = self.tasks.pop(name)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from redis.asyncio import Redis
 
 import aggregator.worker
 import ingest.worker
@@ -115,7 +114,7 @@ async def test_a_hopeless_entry_is_set_aside_and_the_others_go_on(redis_url: str
         start_all(line)
         await line.until(lambda: line.market.hub.connections, "connected")
         await run_market(line, 30)
-        redis: Redis = line.bus.redis
+        redis = line.bus.redis
         await redis.xadd(streams.ticks(0), {"ts": "not a number", "n": 1})
         await redis.xadd(streams.ticks(0), {"nothing": "of ours"})
         await run_market(line, 60)
