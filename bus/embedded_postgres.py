@@ -24,7 +24,7 @@ from schemas.errors import Misconfigured
 
 _SOCKET: Final = ".s.PGSQL.5432"
 _ROLE: Final = "postgres"
-_INITDB: Final = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "-U", _ROLE)
+_INITDB: Final = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "--no-sync", "-U", _ROLE)
 _PASS: Final = 0o001  # others may pass through a folder
 
 
@@ -33,11 +33,11 @@ def start(folder: Path) -> str:
     account = _account(folder)
     sockets = daemon.socket_folder(folder, _SOCKET, account)
     log = folder.with_name("postgres.log")
-    process = None
+    process, new = None, False
     if not daemon.listens(sockets / _SOCKET):
         if account != os.geteuid():
             _let_through(folder, _binaries())
-        if not (folder / "PG_VERSION").exists():
+        if new := not (folder / "PG_VERSION").exists():
             _create(folder, account)
         process = daemon.spawn(_command(folder, sockets), log, **_as(account))
     if not daemon.until(lambda: _status(folder) == "ready" and daemon.listens(sockets / _SOCKET), process):
@@ -45,6 +45,8 @@ def start(folder: Path) -> str:
             f"The embedded Postgres does not start; the end of {log}: {daemon.end_of(log)}"
             " DATABASE_URL names a Postgres of yours."
         )
+    if new:  # a thousand files on their way to the disk: nobody has to wait for that
+        daemon.spawn([_binaries() / "initdb", "--sync-only", "-D", folder], Path(os.devnull), **_as(account))
     return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(sockets))}"
 
 
