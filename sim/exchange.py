@@ -27,7 +27,9 @@ _OPEN_BEFORE_MS: Final = 6 * 60 * MINUTE_MS
 _RENEWAL_MS: Final = 6 * 60 * MINUTE_MS
 #: Further behind than this, intervals are made up without waiting for the senders (the machine slept).
 _FAR_BEHIND_MS: Final = 30_000
-_PATIENCE_S: Final = 1.0
+#: How long a client may take to accept a frame before the market goes on without it.
+_LIVE_PATIENCE_S: Final = 0.02
+_MANUAL_PATIENCE_S: Final = 1.0
 
 
 class Exchange:
@@ -69,31 +71,32 @@ class Exchange:
         to_ms = self.clock.now_ms() + ms
         while self.market.next_end_ms() <= to_ms:
             self.clock.move_to(max(self.clock.now_ms(), self.market.next_end_ms()))
-            await self._step(self.clock.now_ms(), _PATIENCE_S)
+            await self._step(self.clock.now_ms(), _MANUAL_PATIENCE_S)
         self.clock.move_to(to_ms)
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Keep the market at the clock until `stop` is set. A manual clock has nothing to run."""
-        if isinstance(self.clock, ManualClock):
-            await stop.wait()
-            return
-        while not stop.is_set():
+    async def run(self) -> None:
+        """Keep the market at the clock until cancelled. A manual clock needs nobody to."""
+        while not isinstance(self.clock, ManualClock):
             end_ms = self.market.next_end_ms()
             await self.clock.sleep_until(end_ms)
             behind_ms = self.clock.now_ms() - end_ms
-            await self._step(self.clock.now_ms(), 0.0 if behind_ms > _FAR_BEHIND_MS else _PATIENCE_S)
+            await self._step(self.clock.now_ms(), 0.0 if behind_ms > _FAR_BEHIND_MS else _LIVE_PATIENCE_S)
 
     async def _step(self, to_ms: int, patience_s: float) -> None:
         on = self._trading_date(to_ms)
         if on != self.market.on:
+            await self._publish(min(to_ms, midnight_ms(on)), patience_s)  # the old day to its end
             self.archive.keep(self.market.on, self.market.lived())
             self.market = self._open(on, to_ms)
             self.hub.move_to(Encoder(self.market))
+        await self._publish(to_ms, patience_s)
+        await asyncio.sleep(0)
+
+    async def _publish(self, to_ms: int, patience_s: float) -> None:
         for update in self.market.advance(to_ms):
             self.hub.publish(update)
             if patience_s:
                 await self.hub.settle(patience_s)
-        await asyncio.sleep(0)
 
     def _open(self, on: date, now_ms: int) -> Market:
         listed = universe.listed(on, self.settings.instruments, self.paths, past_expiry=self.hours.never_closes(on))

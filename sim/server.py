@@ -45,20 +45,39 @@ async def running(settings: SimSettings) -> AsyncIterator[Exchange]:
     exchange.url = f"http://{host}:{port}"
     exchange.feed_url = f"ws://{host}:{port}{feed_api.DIRECT}"
     server = _Server(exchange, settings)
-    stop = asyncio.Event()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    market = asyncio.create_task(exchange.run(stop))
+    market = asyncio.create_task(exchange.run())
     try:
         await _until_ready(server, serving)
-        yield exchange
-        if market.done():
-            market.result()  # a market that failed must not pass for one that was quiet
+        with _failing_with(market):
+            yield exchange
     finally:
-        stop.set()
         market.cancel()
         server.should_exit = True
         await asyncio.gather(market, serving, return_exceptions=True)
         listener.close()
+
+
+@contextlib.contextmanager
+def _failing_with(market: asyncio.Task[None]) -> Iterator[None]:
+    """A market that fails must not pass for one that is quiet: whoever uses the exchange fails with it."""
+    user = asyncio.current_task()
+    assert user is not None
+
+    def fail(ended: asyncio.Task[None]) -> None:
+        if not ended.cancelled() and ended.exception() is not None:
+            user.cancel()
+
+    market.add_done_callback(fail)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not market.done() or market.cancelled():
+            raise
+        user.uncancel()
+        market.result()  # raises what the market failed with
+    finally:
+        market.remove_done_callback(fail)
 
 
 def app(exchange: Exchange, server: "_Server") -> Starlette:
