@@ -291,7 +291,7 @@ class BarBuilder:
         elif not _has(self._rows[row], told.ts):
             bar = np.zeros(1, BAR)[0]
             _begin(bar, told)
-            if slot["minute"] < told.ts:
+            if slot["minute"] < told.ts and told.ts >= self.closed_ms - RING * MINUTE_MS:
                 self._bars[row, told.ts // MINUTE_MS % RING] = bar
             else:
                 closed = self._publish(row, bar)
@@ -328,8 +328,8 @@ class BarBuilder:
             raise ValueError(f"not a snapshot of the aggregator: {error}") from None
         end = 4 + int.from_bytes(raw[:4], "little")
         head = orjson.loads(raw[4:end])
-        if head["version"] != _VERSION:
-            raise ValueError(f"a snapshot of version {head['version']}, not {_VERSION}")
+        if head.get("version") != _VERSION:
+            raise ValueError(f"a snapshot of version {head.get('version')}, not {_VERSION}")
         self._keys, self.venue_ms, self._rank = head["keys"], head["venue_ms"], None
         n = len(self._keys)
         room = max(_FIRST_ROWS, 1 << (n - 1).bit_length() if n else 0)

@@ -1,13 +1,17 @@
 """The fold against an independent reading of the same definition, and what it must survive."""
 
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.bars import BarBuilder
+from schemas.errors import Rejected
 from schemas.ticks import FeedMark
 from tests.aggregator.reference import MINUTE, Reference
 from tests.aggregator.ticks import entry, mark
@@ -111,3 +115,132 @@ def test_a_restart_at_any_entry_changes_no_byte(steps: list[Any], cut: int) -> N
 
     assert got == expected
     assert second.snapshot() == whole.snapshot()
+
+
+# History, coverage, prints: what the random histories do not reach
+
+
+def trade(ts: int, price: float, vtt: int, **more: Any) -> dict[str, Any]:
+    return update(ts=ts, ltp=price, ltt=ts, vtt=vtt, **more)
+
+
+def told(ts: int, key: str = KEYS[0], **more: Any) -> dict[str, Any]:
+    bar = {"open": 99.0, "high": 111.0, "low": 98.0, "close": 110.0, "volume": 750, "oi": 1500.0}
+    return {"instrument": key, "ts": ts, **bar, **more}
+
+
+def history(now: int, *bars: dict[str, Any]) -> Any:
+    return mark(now, b"", bars=orjson.dumps(list(bars)))
+
+
+def covered_minute(builder: BarBuilder) -> list[dict[str, Any]]:
+    """A base before T0, trades in T0's minute, and its end."""
+    first = entry([trade(T0 - 30_000, 100.0, 1000, base=True)])
+    second = entry([trade(T0 + 1000, 101.0, 1075), trade(T0 + 2000, 103.0, 1150)])
+    return fold(builder, [first, second, mark(T0 + 63_000, FeedMark.LIVE)])
+
+
+def test_a_minute_that_the_feed_covered_is_complete_and_the_first_one_is_not() -> None:
+    bars = covered_minute(BarBuilder(always))
+    assert [(bar["ts"], bar["complete"], bar["volume"]) for bar in bars] == [
+        (T0 - MINUTE, False, 0),
+        (T0, True, 150),
+    ]
+
+
+def test_history_does_not_touch_what_the_feed_covered() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    assert fold(builder, [history(T0 + 64_000, told(T0)), mark(T0 + 66_000, FeedMark.LIVE)]) == []
+
+
+def test_history_completes_what_the_feed_did_not_cover() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    bars = fold(builder, [history(T0 + 64_000, told(T0 - MINUTE)), mark(T0 + 66_000, FeedMark.LIVE)])
+    assert [(b["ts"], b["rev"], b["source"], b["complete"], b["high"], b["volume"]) for b in bars] == [
+        (T0 - MINUTE, 1, "mixed", True, 111.0, 750)
+    ]
+    assert bars[0]["vwap"] is None  # history does not tell it
+    assert bars[0]["ticks"] == 1
+
+
+def test_history_completes_an_incomplete_bar_long_after_it_left_the_ring() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    later = [entry([trade(T0 + n * MINUTE, 100.0, 1150 + 75 * n)]) for n in range(1, 9)]
+    fold(builder, later)
+    again = BarBuilder(always)
+    again.restore(builder.snapshot())
+    bars = fold(again, [history(T0 + 8 * MINUTE + 1000, told(T0 - MINUTE))])
+    assert [(b["ts"], b["rev"], b["source"], b["open"]) for b in bars] == [(T0 - MINUTE, 1, "mixed", 99.0)]
+
+
+def test_history_fills_minutes_that_nobody_saw_once() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    past = [told(T0 - n * MINUTE) for n in range(20, 10, -1)]
+    bars = fold(builder, [history(T0 + 64_000, *past), history(T0 + 65_000, *past), mark(T0 + 70_000, FeedMark.LIVE)])
+    assert [b["ts"] for b in bars] == [T0 - n * MINUTE for n in range(20, 10, -1)]
+    assert {(b["source"], b["rev"], b["complete"], b["ticks"]) for b in bars} == {("backfill", 0, True, 0)}
+    assert [b["oi_diff"] for b in bars] == [None, *[0.0] * 9]
+
+
+def test_history_of_a_minute_under_way_is_not_believed() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    assert fold(builder, [history(T0 + 64_000, told(T0 + MINUTE)), mark(T0 + 66_000, FeedMark.LIVE)]) == []
+
+
+def test_a_bar_that_left_as_complete_is_corrected_when_the_feed_turns_out_to_have_been_mute() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    bars = fold(builder, [mark(T0 + 50_000, FeedMark.DOWN), mark(T0 + 65_000, FeedMark.AWAY)])
+    assert [(b["ts"], b["rev"], b["complete"]) for b in bars] == [(T0, 1, False)]
+
+
+def test_a_down_mark_that_names_instruments_leaves_the_others_covered() -> None:
+    builder = BarBuilder(always)
+    both = [trade(T0 - 1000, 100.0, 10, base=True), trade(T0 - 1000, 50.0, 10, base=True) | {"key": KEYS[1]}]
+    more = [trade(T0 + 1000, 100.0, 85), trade(T0 + 1000, 50.0, 85) | {"key": KEYS[1]}]
+    down = mark(T0 + 20_000, FeedMark.DOWN, keys=[KEYS[1]])
+    bars = fold(builder, [entry(both), entry(more), down, mark(T0 + 63_000, FeedMark.LIVE)])
+    assert [(b["instrument"], b["complete"]) for b in bars if b["ts"] == T0] == [(KEYS[0], True), (KEYS[1], False)]
+
+
+def test_trades_outside_the_session_make_prints_and_no_bar() -> None:
+    closes = T0 + 30_000
+    builder = BarBuilder(lambda *_: [(T0, closes)])
+    first = entry([trade(T0 - 1000, 100.0, 1000, base=True)])
+    inside, outside = trade(T0 + 1000, 101.0, 1075), trade(closes, 150.0, 2075)
+    out = [builder.add(batch) for batch in (first, entry([inside, outside]), mark(T0 + 90_000, FeedMark.LIVE))]
+    assert [(p.price, p.volume) for produced in out for p in produced.prints] == [(150.0, 1000)]
+    assert [orjson.loads(b.data)["high"] for produced in out for b in produced.bars] == [101.0]
+
+
+def test_a_trade_from_the_future_is_not_believed() -> None:
+    builder = BarBuilder(always)
+    bad = trade(T0 + 3000, 500.0, 1300) | {"ltt": T0 + 86_400_000}
+    covered = [entry([trade(T0 - 1000, 100.0, 1000, base=True)]), entry([bad]), entry([trade(T0 + 4000, 101.0, 1375)])]
+    bars = fold(builder, [*covered, mark(T0 + 63_000, FeedMark.LIVE)])
+    assert [(b["ts"], b["high"], b["volume"]) for b in bars if b["ts"] >= T0] == [(T0, 101.0, 375)]
+
+
+def test_an_entry_whose_keys_are_not_those_of_its_records_is_refused() -> None:
+    good = entry([trade(T0, 100.0, 1000, base=True)])
+    with pytest.raises(Rejected):
+        BarBuilder(always).add(replace(good, keys=(KEYS[1],)))
+
+
+def test_thousands_of_instruments_grow_the_state_and_leave_in_the_order_of_their_keys() -> None:
+    builder = BarBuilder(always)
+    keys = [f"NSE_FO|{number}" for number in range(3000)]
+    fold(builder, [entry([trade(T0 - 1000, 100.0, 10, base=True) | {"key": key} for key in keys])])
+    bars = fold(builder, [entry([trade(T0 + 1000, 100.0, 85) | {"key": k} for k in keys]), mark(T0 + 63_000, b"live")])
+    assert [bar["instrument"] for bar in bars if bar["ts"] == T0] == sorted(keys)
+
+
+@pytest.mark.parametrize("body", [b"", b"nothing of ours", zlib.compress(b"\x02\x00\x00\x00{}")])
+def test_a_foreign_snapshot_is_refused_with_a_reason(body: bytes) -> None:
+    with pytest.raises(ValueError, match="snapshot"):
+        BarBuilder(always).restore(body)
