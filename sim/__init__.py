@@ -6,12 +6,16 @@ It is the other side of the wire and knows nothing of the workers. One process, 
 
 From the inside out:
 
-    noise, black, book, quoting    pure numbers: keyed randomness, option formulas, depth, bids and asks
-    universe, hours, paths         what is listed, when it trades, and where its underlyings go: functions of a seed
-    history                        the minutes of any day, generated when asked for
-    market                         the live day: one fold, `advance(to_ms)`, over all instruments at once
-    candles                        minute candles of the very trades the market made
-    wire, subscriptions, feed      the websocket
-    auth, limits, rest             the rest
-    clock, server                  the shell: time, one port, start and stop
+    noise, black, fair, book       pure numbers: keyed randomness, option formulas, what things are worth, depth
+    hours, terms, paths            when it trades, under which contract terms, and where its underlyings go
+    universe, columns              what is listed on a day: by instrument, and as arrays
+    candles, history, archive      minute candles: of the live day, of any day when asked for, of the days that are over
+    auctions, market               the live day: one fold, `advance(to_ms)`, over all instruments at once
+    snapshot, wire, status         the state of it as numbers, as bytes of the feed, as market phases
+    auth, limits, subscriptions, faults
+                                   who may do what, how often, for how many instruments, and what fails on demand
+    feed, *_api, login, replies    the websocket and REST
+    clock, exchange, server        the shell: time, everything as one object, one port
+
+All randomness is a function of (seed, purpose, day or minute), so the same seed gives the same market.
 """

@@ -7,9 +7,10 @@ from typing import Final
 from market.instruments import Instrument
 from market.sessions import Phase
 from sim import auctions
-from sim.candles import Row, Width, resampled, rows_of
+from sim.candles import Row, rows_of
 from sim.columns import Columns
 from sim.history import History
+from sim.hours import midnight_ms
 
 _LIVED_DAYS_MAX: Final = 10
 
@@ -35,13 +36,14 @@ class Archive:
 
     def day(self, instrument: Instrument, on: date) -> list[Row]:
         """The day's own candle: its auctions included, closed at the official price. None without trading."""
-        rows = resampled(self.minutes(instrument, on), Width("days", 1), 0)
+        rows = self.minutes(instrument, on)
         if not rows:
             return []
         columns = Columns.of([instrument], on)
-        ts_ms, first, high, low, _, volume, oi = rows[0]
+        first, high, low = rows[0][1], max(row[2] for row in rows), min(row[3] for row in rows)
+        volume = sum(row[5] for row in rows)
         close = float(self.history.closes(columns, on)[0])
         for auction in auctions.of_day(columns, self.history, on):
             first = auction.price if auction.phase is Phase.PRE_OPEN else first
             high, low, volume = max(high, auction.price), min(low, auction.price), volume + auction.quantity
-        return [(ts_ms, first, max(high, close), min(low, close), close, volume, oi)]
+        return [(midnight_ms(on), first, max(high, close), min(low, close), close, volume, rows[-1][6])]

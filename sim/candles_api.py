@@ -1,5 +1,6 @@
 """Historical and intraday candles, V3. Note the order in the path: the last day stands before the first."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any, Final
@@ -37,7 +38,8 @@ def routes(exchange: Exchange) -> list[Route]:
             )
         if (last - first).days + 1 > _longest_days(unit, count):
             raise ApiError(400, "UDAPI1148", "Invalid date range", "to_date", path["to_date"])
-        return _reply(history(exchange, instrument, unit, count, first, last))
+        # Years of days take a second to generate: beside the loop, which has frames to send.
+        return _reply(await asyncio.to_thread(history, exchange, instrument, unit, count, first, last))
 
     async def intraday(request: Request) -> Response:
         path = request.path_params

@@ -19,6 +19,7 @@ from sim.snapshot import Snapshot, snapshot
 
 _KEYS_MAX: Final = 500
 _GREEK_KEYS_MAX: Final = 50
+_LEVELS: Final = 5
 _INTERVALS: Final = {"1d": Width("days", 1), "I1": Width("minutes", 1), "I30": Width("minutes", 30)}
 _ORDER_LOTS: Final = 3  # an order at a level has about so many lots
 
@@ -27,63 +28,68 @@ Part = Callable[[int, Snapshot, int], dict[str, Any]]
 
 
 def routes(exchange: Exchange) -> list[Route]:
-    def reply(keys: list[str], levels: int, part: Part) -> Response:
-        listing = exchange.market.listing
-        rows = [listing.row_of[key] for key in dict.fromkeys(keys) if key in listing.row_of]
-        state = snapshot(exchange.market, np.array(rows, np.int64), levels)
-        data = {_reply_key(exchange, row): part(row, state, place) for place, row in enumerate(rows)}
-        return success(data)
+    quotes = _Quotes(exchange)
+    calls = {
+        "/v3/market-quote/ltp": quotes.ltp,
+        "/v3/market-quote/ohlc": quotes.ohlc,
+        "/v3/market-quote/option-greek": quotes.option_greek,
+        "/v2/market-quote/quotes": quotes.full,
+        "/v3/market-quote/quotes": quotes.full_v3,
+    }
+    return [Route(path, guarded(exchange, path, handler)) for path, handler in calls.items()]
 
-    def last(row: int, state: Snapshot, place: int) -> dict[str, Any]:
-        return {
-            "last_price": state.ltp[place],
-            "instrument_token": exchange.market.listing.instruments[row].key,
-            "ltq": state.ltq[place],
-            "volume": state.vtt[place],
-            "cp": state.cp[place],
-        }
 
-    def greeks(row: int, state: Snapshot, place: int) -> dict[str, Any]:
-        found = {name: getattr(state, name)[place] for name in ("iv", "delta", "gamma", "theta", "vega", "oi")}
-        return last(row, state, place) | found
+class _Quotes:
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
 
-    async def ltp(request: Request) -> Response:
-        return reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 0, last)
+    async def ltp(self, request: Request) -> Response:
+        return self._reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 0, self._last)
 
-    async def option_greek(request: Request) -> Response:
-        return reply(_keys(request, _GREEK_KEYS_MAX, "UDAPI100076"), 0, greeks)
+    async def option_greek(self, request: Request) -> Response:
+        return self._reply(_keys(request, _GREEK_KEYS_MAX, "UDAPI100076"), 0, self._greeks)
 
-    async def ohlc(request: Request) -> Response:
+    async def ohlc(self, request: Request) -> Response:
         interval = request.query_params.get("interval", "")
         if interval not in _INTERVALS:
             raise ApiError(400, "UDAPI1147", "Invalid interval", "interval", interval)
 
         def candles(row: int, state: Snapshot, place: int) -> dict[str, Any]:
-            before, live = _candles(exchange, row, _INTERVALS[interval])
-            found = last(row, state, place)
-            return {
-                "last_price": found["last_price"],
-                "instrument_token": found["instrument_token"],
-                "prev_ohlc": _candle(before),
-                "live_ohlc": _candle(live),
-            }
+            before, live = _candles(self.exchange, row, _INTERVALS[interval])
+            last = self._last(row, state, place)
+            found = {name: last[name] for name in ("last_price", "instrument_token")}
+            return found | {"prev_ohlc": _candle(before), "live_ohlc": _candle(live)}
 
-        return reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 0, candles)
+        return self._reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 0, candles)
 
-    async def quotes(request: Request) -> Response:
-        return reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 5, lambda *where: _full(exchange, *where))
+    async def full(self, request: Request) -> Response:
+        return self._reply(
+            _keys(request, _KEYS_MAX, "UDAPI100036"), _LEVELS, lambda *where: _full(self.exchange, *where)
+        )
 
-    async def quotes_v3(request: Request) -> Response:
-        return reply(_keys(request, _KEYS_MAX, "UDAPI100036"), 5, lambda *where: _full_v3(exchange, *where))
+    async def full_v3(self, request: Request) -> Response:
+        return self._reply(
+            _keys(request, _KEYS_MAX, "UDAPI100036"), _LEVELS, lambda *where: _full_v3(self.exchange, *where)
+        )
 
-    calls = {
-        "/v3/market-quote/ltp": ltp,
-        "/v3/market-quote/ohlc": ohlc,
-        "/v3/market-quote/option-greek": option_greek,
-        "/v2/market-quote/quotes": quotes,
-        "/v3/market-quote/quotes": quotes_v3,
-    }
-    return [Route(path, guarded(exchange, path, handler)) for path, handler in calls.items()]
+    def _reply(self, keys: list[str], levels: int, part: Part) -> Response:
+        listing = self.exchange.market.listing
+        rows = [listing.row_of[key] for key in dict.fromkeys(keys) if key in listing.row_of]
+        state = snapshot(self.exchange.market, np.array(rows, np.int64), levels)
+        return success({_reply_key(self.exchange, row): part(row, state, place) for place, row in enumerate(rows)})
+
+    def _last(self, row: int, state: Snapshot, place: int) -> dict[str, Any]:
+        return {
+            "last_price": state.ltp[place],
+            "instrument_token": self.exchange.market.listing.instruments[row].key,
+            "ltq": state.ltq[place],
+            "volume": state.vtt[place],
+            "cp": state.cp[place],
+        }
+
+    def _greeks(self, row: int, state: Snapshot, place: int) -> dict[str, Any]:
+        found = {name: getattr(state, name)[place] for name in ("iv", "delta", "gamma", "theta", "vega", "oi")}
+        return self._last(row, state, place) | found
 
 
 def _keys(request: Request, most: int, too_many: str) -> list[str]:

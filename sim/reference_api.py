@@ -56,10 +56,8 @@ def routes(exchange: Exchange) -> list[Route]:
 
     async def search(request: Request) -> Response:
         found = _search(exchange, request)
-        page, records = (
-            _number(request, "page_number", 1, 1_000_000),
-            _number(request, "records", _RECORDS_MAX, _RECORDS_MAX),
-        )
+        page = _number(request, "page_number", 1, 1_000_000)
+        records = _number(request, "records", _RECORDS_MAX, _RECORDS_MAX)
         shown = found[(page - 1) * records : page * records]
         pages = {
             "page_number": page,
