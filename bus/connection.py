@@ -53,8 +53,6 @@ def translated() -> Iterator[None]:
             raise Unavailable(f"Redis is not ready: {text}") from error
         if "NOGROUP" in text:
             raise Unavailable("the consumer group is gone (was Redis flushed?): start over") from None
-        if text.startswith("STALE"):
-            raise Unavailable(text.removeprefix("STALE ")) from None
         raise
 
 

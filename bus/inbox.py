@@ -10,8 +10,8 @@ holds the shard's lease then: what is pending is asked for by group, not by cons
 dead process's name. An error of Redis leaves open what happened; the caller opens a new inbox and finds out.
 
 Only the owner of the shard's lease reads in its group. But a process that was paused for longer than its lease lasts
-reads on for a moment when it wakes up, and what it takes the new owner would never see. A commit is therefore refused
-unless it acknowledges all that is pending: the owner starts over then, and finds everything in its order.
+reads on for a moment when it wakes up, and what it takes the new owner would never see. So every read also asks how
+much is pending: if that is more than was delivered here, the owner starts over, and finds everything in its order.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from bus import metrics
 from bus.connection import Bus, Word, translated
 from bus.lease import Lease
 from schemas import streams
+from schemas.errors import Unavailable
 
 Value = Word
 
@@ -96,8 +97,8 @@ class Writer:
         """Append, set and acknowledge at once; nothing happens where the lease is gone (raises LeaseLost).
 
         With `sequence` (key, number) a commit whose number was committed before does nothing and returns no ids:
-        the way to try again after a reply got lost. `acks` are (stream, group, ids), and have to be all that is
-        pending; `seeks` are (stream, group, id), and move the group past entries that are gone.
+        the way to try again after a reply got lost. `acks` are (stream, group, ids); `seeks` are (stream, group, id),
+        and move the group past entries that are gone.
         """
         plan = _Plan()
         if self.lease is not None:
@@ -269,13 +270,15 @@ class Inbox:
         return found
 
     async def _read_new(self, batch: Batch, count: int, block_ms: int) -> None:
-        """New entries, and with them the marks that trimming leaves: one packet, so nothing happens in between."""
+        """New entries, the marks that trimming leaves, and what is pending now: one packet, nothing comes between."""
         block = ("BLOCK", min(block_ms, _BLOCK_MAX_MS)) if block_ms > 0 else ()
         wanted = (*self._inputs, *[">"] * len(self._inputs))
-        reply, *marks = await self._bus.packet(
+        reply, *others = await self._bus.packet(
             ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, *block, "STREAMS", *wanted),
             *[("GET", streams.trimmed(stream)) for stream in self._inputs],
+            *[("XPENDING", stream, self._group) for stream in self._inputs],
         )
+        marks, pending = others[: len(self._inputs)], others[len(self._inputs) :]
         for stream, mark in zip(self._inputs, marks, strict=True):
             if mark is not None:
                 self._notice_missed(batch, stream, mark.decode())
@@ -286,6 +289,9 @@ class Inbox:
             self._delivered[stream] += ids
             self._skipped.discard(stream)
             self._last[stream] = max(self._last[stream], ids[-1], key=order)
+        for stream, (in_all, *_) in zip(self._inputs, pending, strict=True):
+            if in_all != len(self._delivered[stream]):
+                raise Unavailable(f"somebody else has read {stream} in group {self._group}: starting over")
 
     def _notice_missed(self, batch: Batch, stream: str, mark: str) -> None:
         """A mark is the highest id that trimming has deleted; beyond what we had read, we missed entries."""

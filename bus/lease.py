@@ -7,8 +7,7 @@ believes.
 
 import asyncio
 import contextlib
-import math
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +23,10 @@ log = structlog.get_logger("lease")
 
 WORKERS: Final = "workers"  # hash: "name:instance" -> heartbeat, JSON
 _HEARTBEAT_LIFE_MS: Final = 10_000
+_BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
+_LIVED_WELL_S: Final = 10.0  # after so long the next failure counts as the first
+_RETRY_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ async def release(bus: Bus, lease: Lease) -> None:
 
 
 async def announce(bus: Bus, worker: str, details: dict[str, Any]) -> None:
-    """Tell the others that this process lives; `doctor` and the fair share of shards read it."""
-    body = {**details, "until": clock.now_ms() + _HEARTBEAT_LIFE_MS}
+    """Tell the others that this process lives; `doctor` and `/health` read it."""
+    body = {**details, "until": await bus.now_ms() + _HEARTBEAT_LIFE_MS}
     with translated():
         await bus.redis.hset(WORKERS, f"{worker}:{bus.instance}", orjson.dumps(body).decode())
 
@@ -70,7 +72,7 @@ async def withdraw(bus: Bus, worker: str) -> None:
 
 async def living(bus: Bus, worker: str = "") -> dict[str, dict[str, Any]]:
     """Processes whose heartbeat is fresh, by `name:instance`; the stale ones are swept out."""
-    now = clock.now_ms()
+    now = await bus.now_ms()
     alive: dict[str, dict[str, Any]] = {}
     with translated():
         for name, body in (await bus.redis.hgetall(WORKERS)).items():
@@ -82,7 +84,30 @@ async def living(bus: Bus, worker: str = "") -> dict[str, dict[str, Any]]:
     return alive
 
 
+async def enrol(bus: Bus, worker: str, life_s: float, held: int) -> dict[str, int]:
+    """Take part in sharing out a worker's shards, for as long as a lease lasts. Who does, and how many they hold."""
+    reply = await bus.script("members", [f"members:{worker}"], [bus.instance, int(life_s * 1000), held])
+    return {name.decode(): int(count) for name, count in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def quota(held: Mapping[str, int], me: str, shards: int) -> int:
+    """How many shards this process should hold, when `held` says how many each member holds now.
+
+    The quotas of all members add up to the shards and differ by at most one. Those who hold most keep the larger
+    ones, so that nobody gives up a shard without need.
+    """
+    each, more = divmod(shards, len(held))
+    ranking = sorted(held, key=lambda name: (-held[name], name))
+    return each + (ranking.index(me) < more)
+
+
 ShardJob = Callable[[Lease, asyncio.Event], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Shard:
+    task: asyncio.Task[None]
+    over: asyncio.Event  # set: finish what is under way, and give the shard back
 
 
 class Keeper:
@@ -94,89 +119,136 @@ class Keeper:
         self._shards = shards
         self._life_s = life_s
         self._job = job
-        self._running: dict[int, tuple[asyncio.Task[None], asyncio.Event]] = {}
+        self._running: dict[int, _Shard] = {}
+        self._settled = True  # everybody had time to enrol
 
     @property
     def held(self) -> list[int]:
-        return sorted(self._running)
+        """The shards that are worked on, without those that are being given back."""
+        return sorted(number for number, shard in self._running.items() if not shard.over.is_set())
 
     async def run(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait())
         try:
             while not stop.is_set():
-                with contextlib.suppress(Unavailable):  # the jobs say so themselves
+                self._notice_ended()
+                try:
                     await self._balance()
-                await _wait(stop, self._life_s / 3)
+                except Unavailable:  # the jobs say so themselves
+                    self._settled = False
+                tasks = [shard.task for shard in self._running.values()]
+                await asyncio.wait([stopping, *tasks], timeout=self._life_s / 3, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await asyncio.gather(*(self._end(shard) for shard in list(self._running)))
+            stopping.cancel()
+            await self._end()
+
+    def _notice_ended(self) -> None:
+        for number, shard in list(self._running.items()):
+            if shard.task.done():
+                del self._running[number]
+                shard.task.result()  # a bug in the job ends the process
 
     async def _balance(self) -> None:
-        for shard, (task, _) in list(self._running.items()):
-            if task.done():
-                del self._running[shard]
-                task.result()  # a bug in the job ends the process
-        others = len(await living(self._bus, self._worker)) or 1
-        share = math.ceil(self._shards / others)
-        for shard in self.held[share:]:
-            await self._end(shard)
-        for shard in range(self._shards):
-            if len(self._running) >= share:
-                break
-            if shard not in self._running:
-                await self._try(shard)
+        members = await enrol(self._bus, self._worker, self._life_s, len(self.held))
+        share = quota(members, self._bus.instance, self._shards)
+        for number in self.held[share:]:
+            self._running[number].over.set()
+        if self._settled:
+            await self._take(share)
+        # After an outage everybody's membership has lapsed: whoever comes back first is not alone.
+        self._settled = True
         metrics.SHARDS_HELD.labels(self._worker).set(len(self._running))
 
-    async def _try(self, shard: int) -> None:
-        lease = await acquire(self._bus, self._worker, shard, self._life_s)
-        if lease is not None:
-            over = asyncio.Event()
-            self._running[shard] = (asyncio.create_task(self._work(lease, over)), over)
+    async def _take(self, share: int) -> None:
+        for number in range(self._shards):
+            if len(self.held) >= share:
+                return
+            if number not in self._running and (lease := await acquire(self._bus, self._worker, number, self._life_s)):
+                over = asyncio.Event()
+                self._running[number] = _Shard(asyncio.create_task(self._work(lease, over)), over)
 
-    async def _end(self, shard: int) -> None:
-        task, over = self._running.pop(shard)
-        over.set()
-        await task
+    async def _end(self) -> None:
+        """Let every job finish what it has under way; leave."""
+        for shard in self._running.values():
+            shard.over.set()
+        ended = await asyncio.gather(*(shard.task for shard in self._running.values()), return_exceptions=True)
+        self._running.clear()
+        metrics.SHARDS_HELD.labels(self._worker).set(0)
+        with contextlib.suppress(Unavailable):
+            await enrol(self._bus, self._worker, 0, 0)
+        for bug in ended:
+            if isinstance(bug, Exception):
+                raise bug
 
     async def _work(self, lease: Lease, over: asyncio.Event) -> None:
-        """Run the job under a lease until it ends; after an outage take a new lease and start over from the state."""
+        """Run the job until it is over; after an outage take a new lease and start over from the state."""
         tries = 0
         held: Lease | None = lease
-        while held is not None and not over.is_set():
+        while held is not None:
             log.info("shard taken", shard=held.shard, fence=held.token)
-            renewal = asyncio.create_task(self._renew(held, over))
+            began_s = clock.monotonic_s()
             try:
-                await self._job(held, over)
-                tries = 0
-            except LeaseLost:
-                log.warning("shard lost to another process", shard=held.shard)
+                await self._under(held, over)
+            except LeaseLost as error:
+                log.warning("shard lost", shard=held.shard, fence=held.token, reason=str(error))
                 return
             except Unavailable as error:
-                tries += 1
                 log.warning("waiting", shard=held.shard, reason=str(error))
+            if over.is_set():
+                return
+            tries = tries + 1 if clock.monotonic_s() - began_s < _LIVED_WELL_S else 0
+            await _wait(over, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(tries, 10)))
+            held = await self._again(held.shard, over)
+
+    async def _under(self, lease: Lease, over: asyncio.Event) -> None:
+        """The job, and beside it the renewal of its lease, up to the last commit. Then the lease is given back."""
+        again = False
+        async with self._renewed(lease):
+            try:
+                await self._job(lease, over)
+            except Unavailable:
+                again = not over.is_set()  # we take it again: nobody else needs to move in for that moment
+                raise
             finally:
-                renewal.cancel()
-                await asyncio.gather(renewal, return_exceptions=True)
-                if over.is_set():
+                if not again:
                     with contextlib.suppress(Unavailable):
-                        await release(self._bus, held)
-            if not over.is_set():
-                await _wait(over, min(_BACKOFF_MAX_S, 0.1 * 2 ** min(tries, 6)))
-                held = await self._again(held.shard, over)
+                        await release(self._bus, lease)
+
+    @contextlib.asynccontextmanager
+    async def _renewed(self, lease: Lease) -> AsyncIterator[None]:
+        """Keeps the lease. Where it turns out to be lost, what goes on inside is cancelled, and LeaseLost raised."""
+        try:
+            async with asyncio.timeout(None) as until_lost:
+                renewal = asyncio.create_task(self._renew(lease, until_lost))
+                try:
+                    yield
+                finally:
+                    renewal.cancel()
+                    (ended,) = await asyncio.gather(renewal, return_exceptions=True)
+                if isinstance(ended, Exception):
+                    raise ended
+        except TimeoutError as error:
+            if until_lost.expired():
+                raise LeaseLost("the lease ran out, or another process has taken it") from error
+            raise
+
+    async def _renew(self, lease: Lease, until_lost: asyncio.Timeout) -> None:
+        while True:
+            await asyncio.sleep(self._life_s / 3)
+            with contextlib.suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(self._life_s / 3):
+                    renewed = await renew(self._bus, lease, self._life_s)
+                if not renewed:
+                    until_lost.reschedule(asyncio.get_running_loop().time())
+                    return
 
     async def _again(self, shard: int, over: asyncio.Event) -> Lease | None:
         while not over.is_set():
             try:
                 return await acquire(self._bus, self._worker, shard, self._life_s)
             except Unavailable:
-                await _wait(over, 0.5)
+                await _wait(over, _RETRY_S)
         return None
-
-    async def _renew(self, lease: Lease, over: asyncio.Event) -> None:
-        """Keep the lease. That it is lost shows at the next commit, which is refused."""
-        while not over.is_set():
-            await asyncio.sleep(self._life_s / 3)
-            with contextlib.suppress(Unavailable):
-                if not await renew(self._bus, lease, self._life_s):
-                    return
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
