@@ -21,6 +21,7 @@ from gateway.hub import Cursor, Feed, Join, gap_event
 from gateway.positions import BadPosition, Vector, parse
 from gateway.problems import Problem
 from gateway.tail import Tail
+from gateway.tasks import end
 from schemas.errors import Unavailable
 
 PREFIX: Final = "/api/v1/stream/"
@@ -152,8 +153,7 @@ class Streams:
                 task.cancel()
         if serving:
             _, stalled = await asyncio.wait(serving, timeout=_CLOSE_S)
-            for task in stalled:
-                task.cancel()
+            await end(stalled)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -170,12 +170,11 @@ class Streams:
         try:
             await asyncio.wait({serving, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await end((serving, gone))
             path.tail.feed.leave(connection)
             del self._open[connection]
-            for task in (serving, gone):
-                task.cancel()
-            ending, _ = await asyncio.gather(serving, gone, return_exceptions=True)
-        if isinstance(ending, Exception) and not isinstance(ending, TimeoutError):
+        ending = None if serving.cancelled() else serving.exception()
+        if ending is not None and not isinstance(ending, TimeoutError):
             raise ending
         if isinstance(ending, TimeoutError):
             metrics.SSE_LET_GO.labels(path.tail.feed.name).inc()
@@ -312,10 +311,10 @@ class _Session:
         if all(at <= head for at, head in zip(vector, self._feed.vector, strict=True)):
             return vector
         ends = await self._patiently(self._tail.ends)
-        for stream, at, end in zip(self._feed.streams, vector, ends, strict=True):
-            if at > end:
-                await self._write(gap_event(stream, at, end, "unknown position"))
-        return tuple(min(at, end) for at, end in zip(vector, ends, strict=True))
+        for stream, at, last in zip(self._feed.streams, vector, ends, strict=True):
+            if at > last:
+                await self._write(gap_event(stream, at, last, "unknown position"))
+        return tuple(min(at, last) for at, last in zip(vector, ends, strict=True))
 
     async def _tell_slow(self, left: Vector) -> None:
         """The client did not keep up with the ticks. What it lacks it will not get: a snapshot follows instead."""

@@ -24,6 +24,7 @@ from gateway.hub import Feed
 from gateway.index import BarIndex
 from gateway.sse import Path, Streams
 from gateway.tail import Tail
+from gateway.tasks import end
 from schemas import streams
 from schemas.errors import Misconfigured, Unavailable
 
@@ -48,8 +49,7 @@ async def run(
             log.info("listening", url=f"http://{host}:{port}")
             await stop.wait()
             await gateway.streams.close()
-            for task in running:
-                task.cancel()
+            await end(running)
 
 
 def _endless(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:

@@ -1,6 +1,7 @@
 // The gateway's REST paths. Errors are RFC 9457 problem details and become `Problem`s.
 
 const BASE = "/api/v1";
+const ANSWER_WITHIN_MS = 10_000;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
 
@@ -19,18 +20,34 @@ export class Problem extends Error {
 async function get(path, parameters = {}, signal = undefined) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
-  let response;
+  const limited = within(ANSWER_WITHIN_MS, signal);
   try {
-    response = await fetch(`${BASE}${path}${query ? `?${query}` : ""}`, { signal });
+    const response = await fetch(`${BASE}${path}${query ? `?${query}` : ""}`, { signal: limited.signal });
+    const body = await response.json().catch(() => null);
+    if (!response.ok && body?.redis === undefined) {
+      throw new Problem(response.status, body?.detail ?? `the gateway answered ${response.status}`);
+    }
+    return body;
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error instanceof Problem || error.name === "AbortError") throw error;
     throw new Problem(0, "the gateway does not answer");
+  } finally {
+    limited.end();
   }
-  const body = await response.json().catch(() => null);
-  if (!response.ok && body?.redis === undefined) {
-    throw new Problem(response.status, body?.detail ?? `the gateway answered ${response.status}`);
-  }
-  return body;
+}
+
+/** A signal that aborts with another, or with a Problem once the time is up. */
+function within(ms, outer) {
+  const stop = new AbortController();
+  const follow = () => stop.abort(outer.reason);
+  const timer = setTimeout(() => stop.abort(new Problem(0, "the gateway takes too long to answer")), ms);
+  if (outer?.aborted) follow();
+  outer?.addEventListener("abort", follow, { once: true });
+  const end = () => {
+    clearTimeout(timer);
+    outer?.removeEventListener("abort", follow);
+  };
+  return { signal: stop.signal, end };
 }
 
 /** Ask until there is an answer, unless the answer is no; `failed(problem)` is told of each attempt that fails. */

@@ -42,7 +42,8 @@ class App {
   #clock = new VenueClock();
   #feeds = new Map(); // shard -> its status
   #health = null;
-  #isAway = false; // /health does not answer
+  #isMute = false; // /health does not answer
+  #isChecking = false;
   #instruments = new Map(); // key -> instrument, as far as asked for
   #watched = []; // keys of the list, all of them known to exist
   #wanted = []; // keys that are becoming the list
@@ -210,18 +211,22 @@ class App {
   }
 
   async #checkHealth() {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
     try {
       this.#health = await api.health();
-      this.#isAway = false;
+      this.#isMute = false;
     } catch {
-      this.#isAway = true; // said by the streams too; a proxy may keep those open without a gateway behind
+      this.#isMute = true; // no problem of this page: it is what there is to tell
     }
+    this.#isChecking = false;
     this.#tellStatus();
   }
 
   // What goes out
 
   #paint(nowMs) {
+    this.#chart.draw(); // first: text on a canvas has the browser settle whatever has changed in the page before it
     const changed = this.#book.takeChanged();
     for (const key of changed) this.#list.update(key, this.#book.get(key), nowMs);
     if (changed.has(this.#charted.key)) this.#showQuote();
@@ -230,7 +235,6 @@ class App {
       this.#view.update(changed, spot, nowMs);
       setText(byId("chain-spot"), number(spot, 2));
     }
-    this.#chart.draw();
   }
 
   #showQuote() {
@@ -262,8 +266,9 @@ class App {
 
   #tellStatus() {
     const feeds = [...this.#feeds.values()];
-    const connection = this.#isAway && this.#events.state !== "open" ? "lost" : this.#events.state;
-    const { level, words, notices } = summary({ connection, feeds, health: this.#health, lostAt: this.#stale });
+    const { level, words, notices } = summary({
+      connection: this.#events.state, feeds, health: this.#health, isMute: this.#isMute, lostAt: this.#stale,
+    });
     if (this.#warning && level === "ok" && !notices.length) notices.push({ level: "wait", text: this.#warning });
     setData(byId("feed"), "level", level);
     setText(byId("feed-words"), words);

@@ -89,7 +89,6 @@ export class Chart {
     const { width, height } = this.#size;
     if (!width || !height || !this.#series) return;
     this.#theme ??= this.#readTheme();
-    this.#context.font = this.#theme.font;
     const bars = this.#bars;
     this.#follow(bars);
     this.#measure(bars);
@@ -144,7 +143,10 @@ export class Chart {
       if (!hatches.has(colour)) hatches.set(colour, hatching(this.#context, colour));
       return hatches.get(colour);
     };
-    return { colours: { ...colours, onColour }, hatch, font: `11.5px ${style.fontFamily}` };
+    // Set once, not with each frame: it has the browser bring all styles up to date.
+    this.#context.font = `11.5px ${style.fontFamily}`;
+    this.#context.textBaseline = "middle";
+    return { colours: { ...colours, onColour }, hatch };
   }
 
   #resize() {
@@ -154,6 +156,7 @@ export class Chart {
     this.#canvas.width = Math.round(width * ratio);
     this.#canvas.height = Math.round(height * ratio);
     this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.#theme = null; // a resized canvas has forgotten its font
     if (this.#series) this.draw(); // now: a cleared canvas must not be seen
   }
 

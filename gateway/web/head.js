@@ -1,7 +1,7 @@
 // What stands above the chart: who it is, the last price, and what else is known of it; and the crosshair's legend.
 
 import { arrow, change, compact, date, direction, number, percent, signed, time } from "./format.js";
-import { make, setDirection, setText } from "./dom.js";
+import { make, setData, setDirection, setText } from "./dom.js";
 import { kindOf } from "./paint.js";
 
 const WITH_QUANTITY = (price, quantity, decimals) =>
@@ -57,12 +57,16 @@ export class Head {
     setText(this.#parts.change, moved.points === null ? ""
       : `${arrow(moved.points)} ${signed(moved.points, this.#decimals)} (${percent(moved.percent)})`);
     setDirection(this.#parts.change, moved.points);
+    let shown = 0;
     for (const [at, [, , text]] of STATS.entries()) {
       const value = quote ? text(quote, this.#decimals) : null;
       const node = this.#stats[at];
       if (node.hidden !== (value === null)) node.hidden = value === null;
-      if (value !== null) setText(node.lastElementChild, value);
+      if (value === null) continue;
+      setText(node.lastElementChild, value);
+      shown += 1;
     }
+    setData(this.#parts.stats, "few", String(shown <= 2));
   }
 
   /** The bar under the crosshair, or the newest. */

@@ -32,8 +32,6 @@ export function layout(width, height, axisWidth, hasVolume, headroom) {
 export function paint(context, scene) {
   const { layout: at } = scene;
   context.clearRect(0, 0, at.width, at.height);
-  context.font = scene.font;
-  context.textBaseline = "middle";
   paintGrid(context, scene);
   context.save();
   context.beginPath();
@@ -60,6 +58,7 @@ function paintGrid(context, scene) {
     const y = crisp(price.y(value));
     if (y > at.priceBottom + 2 || y < 8) continue;
     line(context, colours.grid, 0, y, at.plotWidth, y);
+    if (scene.last && Math.abs(price.y(scene.last.price) - y) < 16) continue; // its tag would lie over half of it
     context.fillStyle = colours.muted;
     context.fillText(number(value, decimals), at.plotWidth + 8, y);
   }

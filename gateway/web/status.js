@@ -26,6 +26,9 @@ const MEANING = {
   "no aggregator is running": "no new bars appear",
 };
 
+/** The streams go on, but requests are not answered: what an old answer complained of says nothing any more. */
+const MUTE = { level: "wait", text: "The gateway streams but does not answer requests; bars and lists may be missing." };
+
 /** The market phase of an instrument's segment, in words; empty where nobody told. */
 export function phase(feeds, key) {
   const segment = key.split("|", 1)[0];
@@ -38,17 +41,17 @@ export function phase(feeds, key) {
 
 /**
  * `connection`: "opening", "open" or "lost" (the streams); `feeds`: one status a shard; `health`: the last answer of
- * /health, or null; `lostAt`: when the last data came, as text.
+ * /health, or null; `isMute`: it is overdue; `lostAt`: when the last data came, as text.
  * Returns {level: ok|wait|bad, words, notices: [{level, text}]}, the gravest notice first.
  */
-export function summary({ connection, feeds, health, lostAt }) {
+export function summary({ connection, feeds, health, isMute, lostAt }) {
   if (connection === "lost") {
     const since = lostAt ? `; ${STALE_PRICES}, of ${lostAt} IST` : "";
     return told("bad", "Disconnected", [
       { level: "bad", text: `No connection to the gateway. Reconnecting by itself${since}.` },
     ]);
   }
-  const notices = troubles(health);
+  const notices = isMute ? [MUTE] : troubles(health);
   const feed = worst(feeds);
   if (feed === null) {
     return told(notices.length ? "bad" : "wait", connection === "open" ? "No feed yet" : "Connecting", notices);
@@ -57,7 +60,7 @@ export function summary({ connection, feeds, health, lostAt }) {
     words: feed.state, level: "bad", told: `The feed is ${feed.state}`,
   };
   if (level !== "ok") {
-    const reason = feed.reason ? `: ${feed.reason.replace(/\.$/, "")}` : "";
+    const reason = feed.reason ? `: ${feed.reason.replace(/[\s.:;]+$/, "")}` : "";
     notices.unshift({ level, text: `${text}${reason}; ${STALE_PRICES}.` });
   }
   const isDoubtful = level === "ok" && notices.some((notice) => notice.level === "bad");
