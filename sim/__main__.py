@@ -47,6 +47,9 @@ def _settings(arguments: list[str] | None) -> SimSettings:
         "--conflation-ms", type=int, default=fields["conflation_ms"].default, help="0 sends every event"
     )
     parser.add_argument("--ping-s", type=float, default=fields["ping_s"].default)
+    parser.add_argument(
+        "--partial-blocks", action="store_true", help="leave out the parts of a block that did not change"
+    )
     parser.add_argument("--plus-plan", action="store_true", help="30 levels of depth, five connections")
     parser.add_argument("--ask", dest="auto_approve", action="store_false", help="show the login dialog's button")
     return SimSettings.model_validate(vars(parser.parse_args(arguments)))

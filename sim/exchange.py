@@ -50,7 +50,7 @@ class Exchange:
         self.faults = Faults()
         self.auth = Auth(settings)
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
-        self.hub = Hub(settings, self.hours, Encoder(self.market), self.faults)
+        self.hub = Hub(settings, self.hours, Encoder(self.market, partial=settings.partial_blocks), self.faults)
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order
         self.app: ASGIApp | None = None
         self.url = ""
@@ -88,7 +88,7 @@ class Exchange:
             await self._publish(min(to_ms, midnight_ms(on)), patience_s)  # the old day to its end
             self.archive.keep(self.market.on, self.market.lived())
             self.market = self._open(on, to_ms)
-            self.hub.move_to(Encoder(self.market))
+            self.hub.move_to(Encoder(self.market, partial=self.settings.partial_blocks))
         await self._publish(to_ms, patience_s)
         await asyncio.sleep(0)
 

@@ -44,6 +44,7 @@ class SimSettings(BaseModel):
     always_open: bool | None = Field(None, description="None: only with the clock `open`")
 
     conflation_ms: int = Field(300, ge=0, le=60_000, description="0 sends every event")
+    partial_blocks: bool = Field(False, description="full mode: leave out the parts of a block that did not change")
     ping_s: float = Field(20.0, gt=0)
     caps: Caps = Caps()
     plus_plan: bool = False

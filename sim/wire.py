@@ -27,7 +27,7 @@ _KEY: Final = b"\x0a"  # field 1 of a map entry
 _VALUE: Final = b"\x12"  # field 2 of a map entry
 _CURRENT_TS: Final = b"\x18"  # field 3
 _LEVELS: Final[Mapping[Mode, int]] = {"ltpc": 0, "option_greeks": 1, "full": 5, "full_d30": 30}
-
+_PARTS: Final = ("ltpc", "marketLevel", "optionGreeks", "marketOHLC")
 
 RowsByMode = Mapping[Mode, Sequence[int]]
 #: Row -> version of the block that a client got last, in the mode it has for that row.
@@ -37,12 +37,14 @@ Versions = dict[int, int]
 class Encoder:
     """The blocks of one market day."""
 
-    def __init__(self, market: Market) -> None:
+    def __init__(self, market: Market, *, partial: bool = False) -> None:
         self.market = market
+        self.partial = partial
         count = len(market.listing.instruments)
         self._fresh = {mode: np.zeros(count, np.bool_) for mode in MODES}
         self._blocks: dict[Mode, dict[int, _Block]] = {mode: {} for mode in MODES}
         self._entries: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}
+        self._changes: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}  # with `partial` only
         self._versions: dict[Mode, list[int]] = {mode: [0] * count for mode in MODES}
 
     def changed(self, rows: I64) -> None:
@@ -65,9 +67,11 @@ class Encoder:
             self._refresh(mode, wanted)
             entries, versions = self._entries[mode], self._versions[mode]
             for row in wanted:
-                if again or sent.get(row) != versions[row]:
-                    sent[row] = versions[row]
+                before, sent[row] = sent.get(row), versions[row]
+                if again or before is None or (self.partial and before < versions[row] - 1):
                     found.append(entries[row])
+                elif before < versions[row]:
+                    found.append(self._changes[mode][row] if self.partial else entries[row])
         return found
 
     def _refresh(self, mode: Mode, wanted: Sequence[int]) -> None:
@@ -86,6 +90,8 @@ class Encoder:
             if entry != entries[row]:  # a quote may have come back to what it was
                 entries[row] = entry
                 versions[row] += 1
+                if self.partial:
+                    self._changes[mode][row] = block.changes()
 
 
 class _Block:
@@ -103,7 +109,14 @@ class _Block:
     def encoded(self, state: Snapshot, place: int) -> bytes:
         self.write(state, place)
         self.called = bool(state.iep[place])
-        value = self.feed.SerializeToString()
+        return self.entry(self.feed)
+
+    def changes(self) -> bytes:
+        """What was encoded last without the parts that are as before, where the mode has parts."""
+        return self.entry(self.feed)
+
+    def entry(self, feed: pb.Feed) -> bytes:
+        value = feed.SerializeToString()
         entry = self._key + varint(len(value)) + value
         return _FEEDS + varint(len(entry)) + entry
 
@@ -169,6 +182,7 @@ class _FullBlock(_Block):
         self.feed.requestMode = self.request_mode
         self.body = self.feed.fullFeed.indexFF if self.is_index else self.feed.fullFeed.marketFF
         self.ltpc = self.body.ltpc
+        self.before = pb.Feed()  # what `changes` compares with
         self.day: pb.OHLC | None = None
         self.minute: pb.OHLC | None = None
         self.depth: list[pb.Quote] = []
@@ -204,6 +218,17 @@ class _FullBlock(_Block):
         if self.is_option:
             self.write_greeks(body.optionGreeks, state, place)
             body.iv = state.iv[place]
+
+    def changes(self) -> bytes:
+        part = pb.Feed()
+        part.CopyFrom(self.feed)
+        if not self.is_index:
+            body, before = part.fullFeed.marketFF, self.before.fullFeed.marketFF
+            for name in _PARTS:
+                if getattr(body, name) == getattr(before, name):
+                    body.ClearField(name)
+        self.before.CopyFrom(self.feed)
+        return self.entry(part)
 
     def write_candles(self, state: Snapshot, place: int) -> None:
         """Before the first trade of the day there is no candle to report."""

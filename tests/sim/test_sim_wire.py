@@ -151,3 +151,54 @@ def test_the_day_candle_covers_the_minute_candle(exchange: Exchange) -> None:
     assert day.low <= minute.low <= minute.high <= day.high
     assert day.vol >= minute.vol
     assert (day.close, day.vol) == (feed.fullFeed.marketFF.ltpc.ltp, feed.fullFeed.marketFF.vtt)
+
+
+def merged(frames: list[bytes], key: str) -> pb.MarketFullFeed:
+    """As a client does it: a part that is missing is as before."""
+    found = pb.MarketFullFeed()
+    for data in frames:
+        body = pb.FeedResponse.FromString(data).feeds[key].fullFeed.marketFF
+        for name in ("ltpc", "marketLevel", "optionGreeks", "marketOHLC"):
+            if body.HasField(name):
+                getattr(found, name).CopyFrom(getattr(body, name))
+        found.vtt, found.atp, found.oi = body.vtt, body.atp, body.oi
+    return found
+
+
+def test_partial_blocks_leave_out_what_did_not_change_and_lose_nothing() -> None:
+    market = Exchange(settings(instruments=300)).market
+    option = next(row for row in np.flatnonzero(market.columns.option) if market.columns.base_rate[row] > 0.2)
+    key, encoder, sent = market.listing.instruments[option].key, Encoder(market, partial=True), dict[int, int]()
+    rows: dict[Mode, list[int]] = {"full": [int(option)]}
+    frames = [encoder.snapshot_frame(0, rows, sent)]
+    without_trade = 0
+    for update in market.advance(market.now_ms + 30_000):
+        encoder.changed(update.rows)
+        data = encoder.live_frame(update.ts, rows, sent)
+        if data is None:
+            continue
+        frames.append(data)
+        without_trade += not pb.FeedResponse.FromString(data).feeds[key].fullFeed.marketFF.HasField("ltpc")
+    whole = pb.FeedResponse.FromString(encoder.snapshot_frame(1, rows, {})).feeds[key].fullFeed.marketFF
+    found = merged(frames, key)
+    assert without_trade > 3
+    assert all(
+        getattr(found, name) == getattr(whole, name) for name in ("ltpc", "marketLevel", "optionGreeks", "marketOHLC")
+    )
+    assert (found.vtt, found.atp, found.oi) == (whole.vtt, whole.atp, whole.oi)
+
+
+def test_a_client_that_missed_a_change_gets_the_whole_block() -> None:
+    market = Exchange(settings()).market
+    encoder, current, late = Encoder(market, partial=True), dict[int, int](), dict[int, int]()
+    rows: dict[Mode, list[int]] = {"full": [market.listing.row_of["NSE_EQ|INE002A01018"]]}
+    encoder.snapshot_frame(0, rows, current)
+    encoder.snapshot_frame(0, rows, late)
+    for update in market.advance(market.now_ms + 10_000):
+        encoder.changed(update.rows)
+        encoder.live_frame(update.ts, rows, current)
+    caught_up = encoder.live_frame(1, rows, late)
+    assert caught_up is not None
+    assert pb.FeedResponse.FromString(caught_up) == pb.FeedResponse.FromString(
+        b"\x08\x01" + encoder.snapshot_frame(1, rows, {})
+    )
