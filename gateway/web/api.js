@@ -2,6 +2,7 @@
 
 const BASE = "/api/v1";
 const ANSWER_WITHIN_MS = 10_000;
+const HEALTH_WITHIN_MS = 4_000;
 const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
 
@@ -17,10 +18,10 @@ export class Problem extends Error {
   }
 }
 
-async function get(path, parameters = {}, signal = undefined) {
+async function get(path, parameters = {}, signal = undefined, limitMs = ANSWER_WITHIN_MS) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== undefined);
   const query = new URLSearchParams(given).toString();
-  const limited = within(ANSWER_WITHIN_MS, signal);
+  const limited = within(limitMs, signal);
   try {
     const response = await fetch(`${BASE}${path}${query ? `?${query}` : ""}`, { signal: limited.signal });
     const body = await response.json().catch(() => null);
@@ -73,7 +74,8 @@ function pause(ms, signal) {
   });
 }
 
-export const health = () => get("/health"); // a gateway without Redis answers 503, with the same body
+/** A gateway without Redis answers 503, with the same body. */
+export const health = () => get("/health", {}, undefined, HEALTH_WITHIN_MS);
 
 export const search = (query, limit, signal) => get("/instruments", { query, limit }, signal);
 
