@@ -148,6 +148,21 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+async def until_done(job: Coroutine[Any, Any, None], *helpers: Coroutine[Any, Any, None]) -> None:
+    """Run `job` with helpers beside it, which end with it. The first error of any of them ends all."""
+
+    async def ends_them() -> None:
+        await job
+        raise _Done
+
+    with contextlib.suppress(_Done):
+        await together(ends_them(), *helpers)
+
+
+class _Done(Exception):
+    """The job has ended; no error."""
+
+
 async def pause(stop: asyncio.Event, seconds: float) -> bool:
     """Wait for `seconds`, or less when asked to stop; says whether it was."""
     with contextlib.suppress(TimeoutError):

@@ -102,7 +102,7 @@ class Tail:
     # Reading on
 
     async def _read(self) -> None:
-        trusted = clock.monotonic_s() - self._current_at < _TRUST_S or not self.ready.is_set()
+        trusted = clock.monotonic_s() - self._current_at < _TRUST_S
         reply = await (self._xread() if trusted else self._xread_after_marks())
         bunched = max((len(entries) for _, entries in reply), default=0)
         number = {stream: at for at, stream in enumerate(self.feed.streams)}
@@ -131,24 +131,24 @@ class Tail:
         moved.set()
 
     async def _xread(self) -> Sequence[tuple[bytes, Entries]]:
-        block_ms = _BLOCK_MS if self.ready.is_set() else None
         with translated():
             reply: Sequence[tuple[bytes, Entries]] = await self._bus.redis.xread(
-                self._places(), count=self._count, block=block_ms
+                self._places(), count=self._count, block=_BLOCK_MS
             )
         return reply
 
     async def _xread_after_marks(self) -> Sequence[tuple[bytes, Entries]]:
-        """After a pause: look first what was trimmed meanwhile. Redis runs one packet's commands in one go."""
+        """At the start, and after a pause: look first what has been trimmed. One packet's commands run in one go."""
         pipe: Any = self._bus.redis.pipeline(transaction=False)
         for stream in self.feed.streams:
             pipe.get(streams.trimmed(stream))
-        pipe.xread(self._places(), count=self._count, block=_BLOCK_MS)
+        pipe.xread(self._places(), count=self._count, block=_BLOCK_MS if self.ready.is_set() else None)
         with translated():
             *marks, reply = await pipe.execute()
         for number, (mark, at) in enumerate(zip(marks, self.feed.vector, strict=True)):
-            if mark is not None and of_entry(mark) > at > ORIGIN:
-                metrics.MISSED_GAPS.labels(self.feed.streams[number]).inc()
+            if mark is not None and of_entry(mark) > at:
+                if self.ready.is_set():
+                    metrics.MISSED_GAPS.labels(self.feed.streams[number]).inc()
                 self.feed.missed(number, of_entry(mark))
         return list(reply)
 

@@ -1,15 +1,16 @@
 """Minutes that the feed did not show, from the venue's history: the session so far at the start, the holes later.
 
-Which instrument needs which minutes is decided by `Plan` (pure). An instrument that starts at venue time T, covered
-until D, lacks the minutes from D's to T's. The last of these is over only after T's minute has ended, so it is asked
-for then; at the first start of a day what is already over is asked for at once. Indices, shares and futures come
-before the hundreds of options.
+`Plan` (pure) knows which instrument lacks which minutes. One that starts at venue time T, covered until D, lacks those
+from D's to T's; the last of them is over only after T's minute has ended, so that is when it asks, once. At the first
+start of a day what is already over is asked for at once. Indices, shares and futures come before the hundreds of options.
+
+What is still lacking survives a crash as one number, `filled_to`: a restart asks again for everything since then.
 """
 
 import asyncio
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -31,61 +32,82 @@ _DAY_MS: Final = 86_400_000
 _IST_MS: Final = 19_800_000
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Need:
-    due_ms: int  # venue time
-    rank: int
+    """Minutes of an instrument that start in [from_ms, to_ms), to be asked for at `due_ms` of venue time."""
+
     key: str
-    from_ms: int = field(compare=False)  # start of the first minute that is missing
-    to_ms: int = field(compare=False)  # end of the last
+    from_ms: int
+    to_ms: int
+    due_ms: int
 
 
 class Plan:
-    """What to ask for, and when. At most one early and one late request per instrument and start."""
+    """At most one open need per instrument: what comes to it later is asked for with it."""
 
     def __init__(self, rank: Callable[[str], int], warmup_ms: Callable[[str], int]) -> None:
         self._rank = rank
         self._warmup_ms = warmup_ms
-        self._needs: list[Need] = []
+        self._needs: dict[str, Need] = {}
+        self._order: list[tuple[int, int, str]] = []  # (due, rank, key), a heap; may hold what is outdated
         self._covered_to: dict[str, int] = {}
 
     def __len__(self) -> int:
         return len(self._needs)
 
     def covered(self, keys: Iterable[str], to_ms: int) -> None:
-        """The feed showed everything about these until `to_ms`."""
+        """The feed showed everything about these until `to_ms`, and no more."""
         for key in keys:
-            self._covered_to[key] = max(self._covered_to.get(key, 0), to_ms)
+            self._covered_to[key] = to_ms
 
     def start(self, key: str, now_ms: int) -> None:
         """The feed shows this instrument from now on."""
-        this_minute = now_ms - now_ms % MINUTE_MS
-        first = self._covered_to.pop(key, 0)
-        if first // _DAY_MS != now_ms // _DAY_MS and first < now_ms - self._warmup_ms(key):
-            first = max(now_ms - self._warmup_ms(key), _midnight(now_ms))
-            self._add(now_ms, key, first, this_minute)
-            first = this_minute
-        self._add(this_minute + MINUTE_MS + _SETTLE_MS, key, first, this_minute + MINUTE_MS)
+        minute = now_ms - now_ms % MINUTE_MS
+        first, due_ms = self._covered_to.pop(key, 0), minute + MINUTE_MS + _SETTLE_MS
+        warm = now_ms - self._warmup_ms(key)
+        if first < warm and _midnight(first) < _midnight(now_ms):
+            first, due_ms = max(warm, _midnight(now_ms)), now_ms
+        self._open(Need(key, first - first % MINUTE_MS, minute + MINUTE_MS, due_ms))
 
-    def _add(self, due_ms: int, key: str, from_ms: int, to_ms: int) -> None:
-        heapq.heappush(self._needs, Need(due_ms, self._rank(key), key, from_ms - from_ms % MINUTE_MS, to_ms))
-
-    def again(self, need: Need, now_ms: int) -> None:
-        need.due_ms = now_ms + _RETRY_MS
-        heapq.heappush(self._needs, need)
+    def _open(self, need: Need) -> None:
+        if known := self._needs.get(need.key):
+            from_ms, to_ms = min(known.from_ms, need.from_ms), max(known.to_ms, need.to_ms)
+            need = Need(need.key, from_ms, to_ms, min(known.due_ms, need.due_ms))
+        self._needs[need.key] = need
+        heapq.heappush(self._order, (need.due_ms, self._rank(need.key), need.key))
 
     def due(self, now_ms: int) -> Need | None:
-        if self._needs and self._needs[0].due_ms <= now_ms:
-            return heapq.heappop(self._needs)
+        """What to ask for now; it stays open until `served`."""
+        while self._order and self._order[0][0] <= now_ms:
+            due_ms, _, key = heapq.heappop(self._order)
+            need = self._needs.get(key)
+            if need is not None and need.due_ms == due_ms:
+                return need
         return None
+
+    def served(self, need: Need, now_ms: int) -> int:
+        """The venue has answered at `now_ms`; returns the end of what it can have known. The rest stays open."""
+        known_ms = now_ms - _SETTLE_MS
+        known_ms -= known_ms % MINUTE_MS
+        left = self._needs.pop(need.key)
+        if left.to_ms > known_ms:
+            self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
+        return known_ms
+
+    def give_up(self, need: Need) -> None:
+        self._needs.pop(need.key, None)
+
+    def again(self, need: Need, now_ms: int) -> None:
+        self._needs[need.key] = replace(need, due_ms=now_ms + _RETRY_MS)
+        heapq.heappush(self._order, (now_ms + _RETRY_MS, self._rank(need.key), need.key))
+
+    def filled_to(self, now_ms: int) -> int:
+        """Nothing that the feed missed before this is still lacking."""
+        return min([now_ms, *self._covered_to.values(), *(need.from_ms for need in self._needs.values())])
 
 
 def _midnight(ts: int) -> int:
     return (ts + _IST_MS) // _DAY_MS * _DAY_MS - _IST_MS
-
-
-def wanted(need: Need, bars: Iterable[HistoryBar]) -> list[HistoryBar]:
-    return [bar for bar in bars if need.from_ms <= bar.ts < need.to_ms]
 
 
 class Backfill:
@@ -123,10 +145,17 @@ class Backfill:
             bars = await history.intraday(self._rest, need.key)
         except VenueError as error:
             log.warning("no history", instrument=need.key, reason=str(error))
-            return
+            self._plan.give_up(need)
         except Unavailable as error:
-            log.info("history has to wait", reason=str(error), waiting=len(self._plan) + 1)
+            log.info("history has to wait", reason=str(error), waiting=len(self._plan))
             self._plan.again(need, now_ms)
             await pause(stop, 1.0)
-            return
-        self._collector.learn(wanted(need, bars), clock.monotonic_s(), clock.now_ns())
+        else:
+            end_ms = min(need.to_ms, self._plan.served(need, now_ms))
+            found = [bar for bar in bars if need.from_ms <= bar.ts < end_ms]
+            self._collector.learn(found, clock.monotonic_s(), clock.now_ns())
+
+    def filled_to(self) -> int:
+        """Venue time up to which nothing is lacking; 0 before the first frame."""
+        now_ms = self._collector.clock.at(clock.monotonic_s())
+        return self._plan.filled_to(now_ms) if now_ms and not self._starting else 0

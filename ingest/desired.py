@@ -15,19 +15,20 @@ class Desired:
     enabled: bool = True
     modes: Mapping[str, Mode] = field(default_factory=dict)
     settings: tuple[str, ...] = ()  # what the settings asked for when this began
+    filled_to: int = 0  # venue time up to which the bars lack nothing that history could give
 
     @property
     def carried(self) -> Mapping[str, Mode]:
         return self.modes if self.enabled else {}
 
     def dump(self) -> bytes:
-        return orjson.dumps({"enabled": self.enabled, "modes": self.modes, "settings": self.settings})
+        return orjson.dumps(self)
 
     @classmethod
     def load(cls, body: bytes) -> Self:
         raw = orjson.loads(body)
         modes = {key: Mode(mode) for key, mode in raw["modes"].items()}
-        return cls(enabled=raw["enabled"], modes=modes, settings=tuple(raw["settings"]))
+        return cls(raw["enabled"], modes, tuple(raw["settings"]), raw["filled_to"])
 
     @classmethod
     def initial(cls, names: Iterable[str], keys: Iterable[str], mode: Mode) -> Self:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -52,7 +53,7 @@ class Shard:
             covered_to = int(last[1][b"ts"])
             self._box.put(self._entry(ticks.pack_mark(covered_to, clock.now_ns(), feed=FeedMark.DOWN)))
             if saved:
-                self._ingest.covered(saved.carried, covered_to)
+                self._ingest.covered(saved.carried, min(covered_to, saved.filled_to or covered_to))
         await self._carry()
 
     async def _carry(self) -> None:
@@ -121,9 +122,16 @@ class Shard:
         self._ingest.collector.beat(self.number, up, now_s, clock.now_ns())
 
     async def _write_quotes(self) -> None:
-        if quotes := self._ingest.collector.quotes(self.number):
-            await self._writer.write(now_s=clock.monotonic_s(), hashes={streams.quotes(self.number): quotes})
-            self._ingest.collector.quotes_written(self.number)
+        """Once a second: the quotes that have changed, and how far the bars are known to lack nothing."""
+        quotes = self._ingest.collector.quotes(self.number)
+        if filled_to := self._ingest.backfill.filled_to():
+            self._wish = replace(self._wish, filled_to=filled_to)
+        await self._writer.write(
+            now_s=clock.monotonic_s(),
+            hashes={streams.quotes(self.number): quotes} if quotes else None,
+            state=(streams.state(NAME, self.number), self._wish.dump()),
+        )
+        self._ingest.collector.quotes_written(self.number)
 
     def _report(self, now_s: float) -> None:
         """The feed's state, when it changes; and the holes that an overflow left."""

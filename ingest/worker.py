@@ -12,7 +12,7 @@ from brokers.upstox.rest import READ_BUDGET, Budget, Rest, http_client
 from bus import clock, metrics
 from bus.inbox import Inbox
 from bus.lease import Keeper, Lease
-from bus.life import Worker, pause, together
+from bus.life import Worker, pause, together, until_done
 from bus.settings import Calendar, Settings
 from ingest import feed, names
 from ingest.backfill import Backfill, Plan
@@ -43,7 +43,7 @@ async def run(worker: Worker, stop: asyncio.Event) -> None:
         ingest = Ingest(worker, universe, rest, tokens)
         keeper = Keeper(worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, ingest.work)
         try:
-            await together(keeper.run(stop), ingest.tend(stop), feed.refresh_hours(ingest.feed, stop))
+            await until_done(keeper.run(stop), ingest.tend(stop), feed.refresh_hours(ingest.feed, stop))
         finally:
             await ingest.feed.close()
 

@@ -57,6 +57,7 @@ class Connection:
         self.wake = asyncio.Event()
         self.idle = asyncio.Event()
         self.slow = False
+        self.gone = False  # nothing can be sent any more
         self.closing: tuple[int, str] | None = None
 
     def post(self, frame: bytes) -> None:
@@ -81,9 +82,15 @@ class Connection:
                 found.setdefault(self.rows[row], []).append(row)
         return found
 
+    def end(self) -> None:
+        """Nobody shall wait for this connection again."""
+        self.gone = True
+        self.idle.set()
+
     def _stir(self) -> None:
-        self.idle.clear()
-        self.wake.set()
+        if not self.gone:
+            self.idle.clear()
+            self.wake.set()
 
 
 class Hub:
@@ -169,7 +176,7 @@ class Hub:
         finally:
             del self.connections[connection.number]
             connection.subscriptions.drop(list(connection.subscriptions.modes))
-            connection.idle.set()
+            connection.end()
             sender.cancel()
             await asyncio.gather(sender, return_exceptions=True)
 
@@ -182,7 +189,7 @@ class Hub:
             if data is None:
                 continue  # the venue obeys binary frames only
             self._obey(connection, _parsed(data), now_ms())
-            while len(connection.outbox) >= _OUTBOX_MAX:
+            while len(connection.outbox) >= _OUTBOX_MAX and not connection.gone:
                 await connection.idle.wait()
 
     def _obey(self, connection: Connection, request: Any, now_ms: int) -> None:
@@ -194,24 +201,25 @@ class Hub:
             connection.post(self.encoder.snapshot_frame(max(now_ms, self.ts_ms), rows, connection.sent))
 
     async def _send(self, connection: Connection) -> None:
-        while True:
-            await connection.wake.wait()
-            if connection.closing:
-                await connection.socket.close(*connection.closing)
-                return
-            frame = self._next_frame(connection)
-            if frame is None:
-                connection.wake.clear()
-                connection.idle.set()
-                connection.slow = False
-                continue
-            try:
-                await connection.socket.send_bytes(frame)
-            except WebSocketDisconnect:
-                connection.idle.set()
-                return
+        """Whatever there is to send, one frame after the other, until either side ends it."""
+        try:
+            while not connection.closing:
+                await self._send_all(connection)
+                await connection.wake.wait()
+            await connection.socket.close(*connection.closing)
+        except WebSocketDisconnect:
+            log.debug("feed connection %d was lost", connection.number)
+        finally:
+            connection.end()
+
+    async def _send_all(self, connection: Connection) -> None:
+        while not connection.closing and (frame := self._next_frame(connection)) is not None:
+            await connection.socket.send_bytes(frame)
             if self.settings.record:
                 self.sent.append(SentFrame(connection.number, self.ts_ms, frame))
+        connection.wake.clear()
+        connection.slow = False
+        connection.idle.set()
 
     def _next_frame(self, connection: Connection) -> bytes | None:
         if self.faults.mute or self.faults.freeze:

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import typer
 
 from schemas.errors import TejiError
-from teji import __version__
+from teji import __version__, modules
+from teji.modules import WORKERS
 
 app = typer.Typer(
     help="Trading pipeline for the Indian markets: ticks to bars to browsers, over Redis Streams.",
@@ -20,9 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-#: The processes that `teji run` starts, in the order of a tick's way. Each is a folder with a `__main__.py`.
-WORKERS = ("ingest", "aggregator", "gateway")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -81,8 +79,6 @@ def up(
 @app.command()
 def run(worker: Annotated[str, typer.Argument(metavar="WORKER", help=f"One of {', '.join(WORKERS)}.")]) -> None:
     """Run one worker as this process."""
-    from teji import modules
-
     if worker not in WORKERS:
         raise typer.BadParameter(f"there is no worker {worker!r}; there are {', '.join(WORKERS)}")
     modules.become(worker, [])
@@ -108,7 +104,7 @@ def sim(
     ask: Annotated[bool, typer.Option("--ask", help="The login dialog waits for its button.")] = False,
 ) -> None:
     """Run the simulated exchange alone."""
-    from teji import modules, simulated
+    from teji import simulated
 
     given = {
         "host": host,
@@ -145,7 +141,7 @@ def tail(
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check machine, servers, venue and workers, and say what to do about what is wrong."""
-    from teji import doctor as examination
+    from teji.doctor import run as examination
 
     raise typer.Exit(examination.main(as_json=as_json))
 

@@ -1,4 +1,4 @@
-"""Whether a port can be had, asked before anything starts."""
+"""Ports and addresses of this machine: whether a port can be had is asked before anything starts."""
 
 import contextlib
 import errno
@@ -41,6 +41,12 @@ def demanded(host: str, port: int) -> int:
         ) from None
     free = next((near for near in range(port + 1, min(port + 100, 65536)) if not taken(host, near)), 0)
     raise Misconfigured(f"Port {port} is taken by another program: stop that, or choose another with --port {free}.")
+
+
+def reachable(host: str) -> str:
+    """What a browser on this machine opens for a server that is bound to `host`."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"[{local}]" if ":" in local else local
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -26,6 +26,10 @@ def _as_json(worker: str, line: str) -> str:
     return json.dumps({"event": line, "worker": worker}, ensure_ascii=False)
 
 
+def _column(worker: str) -> Text:
+    return Text().append(f"{worker:<{_WIDTH}} │ ", style=_COLOURS.get(worker))
+
+
 class Screen:
     """Logs go to standard error, the one block that a person asked for to standard output."""
 
@@ -41,15 +45,14 @@ class Screen:
         if self.form is LogFormat.JSON:
             print(line if line.startswith("{") else _as_json(worker, line), file=sys.stderr, flush=True)
             return
-        name = Text(f"{worker:<{_WIDTH}} │ ", style=_COLOURS.get(worker, ""))
-        self._console.print(name.append_text(Text.from_ansi(line)))
+        self._console.print(_column(worker).append_text(Text.from_ansi(line)))
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Something the supervisor itself has to tell."""
         if self.form is LogFormat.JSON:
             structlog.get_logger().log(30 if warning else 20, message)
         else:
-            self._console.print(Text(f"{NAME:<{_WIDTH}} │ ", style=_COLOURS[NAME]).append(message, "yellow" * warning))
+            self._console.print(_column(NAME).append(message, style="yellow" if warning else None))
 
     def block(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Title and rows between blank lines."""

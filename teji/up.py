@@ -31,8 +31,7 @@ _HEALTH_EVERY_S: Final = 0.1
 _HEALTH_TIMEOUT_S: Final = 5.0
 _LOGIN_WAIT_S: Final = 15.0
 
-#: In the order in which they are started: who reads is there before there is something to read.
-_WORKERS: Final = ("gateway", "aggregator", "ingest")
+_WORKERS: Final = ("ingest", "aggregator", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class Plan:
 
     @property
     def url(self) -> str:
-        return f"http://{reachable(self.settings.teji_host)}:{self.settings.teji_port}"
+        return f"http://{ports.reachable(self.settings.teji_host)}:{self.settings.teji_port}"
 
     def told(self) -> running.Running:
         return running.Running(
@@ -104,12 +103,6 @@ def planned(settings: Settings, overrides: dict[str, Any]) -> Plan:
     return Plan(load(**given, **demo.overrides(exchange, given["teji_port"])), exchange)
 
 
-def reachable(host: str) -> str:
-    """What a browser on this machine opens for a server that is bound to `host`."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
-    return f"[{local}]" if ":" in local else local
-
-
 async def _supervise(plan: Plan, screen: Screen, minutes: float | None) -> None:
     stop = asyncio.Event()
     if minutes is not None:
@@ -118,12 +111,9 @@ async def _supervise(plan: Plan, screen: Screen, minutes: float | None) -> None:
         async with asyncio.TaskGroup() as group:
             crew = Crew(group, screen)
             _listen_to_signals(stop, crew)
+            screen.say(f"starting in {plan.settings.home}")
             try:
-                logged_in = _start_exchange(plan, crew, group, stop)
-                servers = await asyncio.to_thread(until_the_end.enter_context, embedded.servers(plan.settings))
-                if not stop.is_set():
-                    group.create_task(_introduce(plan, servers, screen, stop))
-                    await _start_workers(plan, servers, crew, logged_in, stop)
+                await _start(plan, crew, group, until_the_end, stop, screen)
                 await stop.wait()
             finally:
                 stop.set()
@@ -145,8 +135,23 @@ def _listen_to_signals(stop: asyncio.Event, crew: Crew) -> None:
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
 
 
+async def _start(
+    plan: Plan, crew: Crew, group: asyncio.TaskGroup, servers: contextlib.ExitStack, stop: asyncio.Event, screen: Screen
+) -> None:
+    """Everything as soon as what it needs is there. A first Postgres takes two seconds to be made; ticks and bars do
+    not wait for it."""
+    logged_in = _start_exchange(plan, crew, group, stop)
+    redis = await asyncio.to_thread(servers.enter_context, embedded.servers(plan.settings, postgres=False))
+    crew.start(plan.program("aggregator", redis))
+    group.create_task(_start_ingest(plan, redis, crew, logged_in, stop))
+    both = await asyncio.to_thread(servers.enter_context, embedded.servers(plan.settings))
+    if not stop.is_set():
+        crew.start(plan.program("gateway", both))
+        group.create_task(_introduce(plan, both, screen, stop))
+
+
 def _start_exchange(plan: Plan, crew: Crew, group: asyncio.TaskGroup, stop: asyncio.Event) -> asyncio.Event:
-    """The simulated exchange, while the servers start. Returns what is set once somebody is logged in there."""
+    """The simulated exchange, where it is the venue. Returns what is set once somebody is logged in there."""
     logged_in = asyncio.Event()
     if plan.exchange is None:
         logged_in.set()  # or not: ingest says so
@@ -156,14 +161,11 @@ def _start_exchange(plan: Plan, crew: Crew, group: asyncio.TaskGroup, stop: asyn
     return logged_in
 
 
-async def _start_workers(
-    plan: Plan, servers: Servers, crew: Crew, logged_in: asyncio.Event, stop: asyncio.Event
-) -> None:
-    for name in _WORKERS:
-        if name == "ingest":  # would only find out that it has to wait, and for longer
-            await _either(logged_in, stop, _LOGIN_WAIT_S)
-        if not stop.is_set():
-            crew.start(plan.program(name, servers))
+async def _start_ingest(plan: Plan, redis: Servers, crew: Crew, logged_in: asyncio.Event, stop: asyncio.Event) -> None:
+    """Before the login it would only find out that it has to wait, and then for longer."""
+    await _either(logged_in, stop, _LOGIN_WAIT_S)
+    if not stop.is_set():
+        crew.start(plan.program("ingest", redis))
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> None:

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 #: Modules whose `warm()` compiles every kernel they have.
-KERNELS: Final = ("proto.decode", "ingest.merge", "aggregator")
+KERNELS: Final = ("proto.decode", "ingest.merge", "aggregator.bars")
 
 
 def main() -> None:

@@ -93,7 +93,7 @@ def as_batches(steps: list[Any], coalesced: int) -> list[Any]:
     return batches
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=120)
 @given(histories(), st.sampled_from([1, 2, 7, 100]))
 def test_bars_are_those_of_an_independent_reading(steps: list[Any], coalesced: int) -> None:
     ours = fold(BarBuilder(always), as_batches(steps, coalesced))
@@ -101,7 +101,7 @@ def test_bars_are_those_of_an_independent_reading(steps: list[Any], coalesced: i
     assert ours == theirs
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(histories(), st.integers(1, 60))
 def test_a_restart_at_any_entry_changes_no_byte(steps: list[Any], cut: int) -> None:
     batches = as_batches(steps, 3)

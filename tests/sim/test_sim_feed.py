@@ -259,6 +259,17 @@ async def test_a_client_may_leave_at_any_moment() -> None:
         assert exchange.hub.connections == {}
 
 
+async def test_a_client_that_asks_without_reading_and_leaves_harms_nobody() -> None:
+    async with served(instruments=300) as exchange, trader(exchange) as client:
+        async with feed(client, max_queue=1) as opened:
+            for _ in range(400):
+                await opened.ask("sub", keys_of(exchange), "full")
+            opened.socket.transport.abort()
+        await vanished(exchange, 0)
+        async with feed(client) as another:
+            assert (await another.subscribe([NIFTY])).feeds
+
+
 async def test_the_authorize_reply_has_both_spellings() -> None:
     async with served() as exchange, trader(exchange) as client:
         data = (await client.get("/v3/feed/market-data-feed/authorize")).json()["data"]
