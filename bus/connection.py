@@ -1,5 +1,6 @@
 """A connection to Redis: opened, checked, its errors turned into ours."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -124,10 +125,13 @@ class Bus:
         packed = [hiredis.pack_command(cast(Any, tuple(command))) for command in commands]
         pool = self.redis.connection_pool
         replies: list[Any] = []
+        cancellations = _cancellations()
         with translated():
             connection = await pool.get_connection()
             try:
                 await connection.send_packed_command(packed)
+                if _cancellations() > cancellations:  # swallowed on the way here
+                    raise asyncio.CancelledError
                 for _ in commands:
                     try:
                         replies.append(await connection.read_response())
@@ -152,6 +156,13 @@ class Bus:
         except redis_errors.NoScriptError:  # then nothing has happened
             (reply,) = await self.packet(("EVAL", text, *words))
         return reply
+
+
+def _cancellations() -> int:
+    """How often this task was asked to end. Before Python 3.12 `asyncio.wait_for`, with which the library connects and
+    sends, could swallow that; but what is cancelled must not go on to wait for entries, and take them with it."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 def connect(url: str) -> Redis:
