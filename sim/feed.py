@@ -204,6 +204,7 @@ class Hub:
         """Whatever there is to send, one frame after the other, until either side ends it."""
         try:
             while not connection.closing:
+                connection.wake.clear()  # first: what comes while sending wakes again
                 await self._send_all(connection)
                 await connection.wake.wait()
             await connection.socket.close(*connection.closing)
@@ -217,7 +218,6 @@ class Hub:
             await connection.socket.send_bytes(frame)
             if self.settings.record:
                 self.sent.append(SentFrame(connection.number, self.ts_ms, frame))
-        connection.wake.clear()
         connection.slow = False
         connection.idle.set()
 
