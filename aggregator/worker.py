@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from aggregator.bars import BarBuilder, Closed, Printed, Produced
+from aggregator.bars import BarBuilder, Closed, Printed, Produced, warm
 from bus import clock, metrics
 from bus.connection import Bus
 from bus.inbox import Batch, Entry, Inbox, Missed, Output, Value, Writer, order
@@ -32,6 +32,7 @@ _SILENCE_MS: Final = 3_000  # ingest says something every second; when it does n
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
     settings = worker.settings
+    warm()  # before there is a lease to keep: loading compiled code blocks for half a second
 
     async def work(lease: Lease, over: asyncio.Event) -> None:
         builder = BarBuilder(hours, settings.teji_grace_ms)

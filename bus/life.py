@@ -8,19 +8,24 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import uvloop
 
-from bus import clock, embedded, lease, log, metrics
+from bus import clock, embedded, lag, lease, log, metrics
 from bus.connection import Bus
 from bus.embedded import Servers
 from bus.inbox import Writer
 from bus.lease import Lease
 from bus.settings import Settings, load
+from bus.wait import pause
 from schemas import streams
 from schemas.errors import Misconfigured, Unavailable
+
+__all__ = ["Job", "Main", "Worker", "main", "pause", "serve", "together", "until_done"]
+
+_HEARTBEAT_S: Final = 2.0
 
 logger = structlog.get_logger("life")
 
@@ -74,19 +79,22 @@ async def _returning(job: Awaitable[None]) -> None:
 def main(name: str, run: Main, **overrides: Any) -> int:
     """Run a worker as this process; its exit code. A person's mistake is one sentence, not a traceback."""
     _die_with_the_supervisor()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while the servers start: the same as Ctrl-C
+    failed = False
     try:
         settings = load(**overrides)
-        log.configure(name, settings.teji_log, settings.teji_log_level)
+        log.configure(name, settings.teji_log, settings.teji_log_level, settings.secrets)
         with (
             embedded.servers(settings, postgres=name == "gateway") as servers,
+            metrics.served(settings.teji_metrics_host, settings.teji_metrics_port) as port,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):
-            runner.run(_live(name, run, settings, servers))
+            runner.run(_live(name, run, settings, servers, port))
     except* Misconfigured as group:
         print(f"teji {name}: {_first(group)}", file=sys.stderr)
         failed = True
-    else:
-        failed = False
+    except* KeyboardInterrupt:
+        logger.info("stopped before it had started")
     return int(failed)
 
 
@@ -98,43 +106,49 @@ def _first(group: BaseExceptionGroup[Misconfigured]) -> BaseException:
     return error
 
 
-async def _live(name: str, run: Main, settings: Settings, servers: Servers) -> None:
-    port = metrics.serve(settings.teji_metrics_host, settings.teji_metrics_port)
+async def _live(name: str, run: Main, settings: Settings, servers: Servers, port: int) -> None:
     async with Bus.open(servers.redis_url) as bus:
         worker = Worker(name, settings, bus, servers, port)
-        await serve(lambda stop: _after_redis(worker, run, stop), lambda stop: _heartbeat(worker, stop))
+        await serve(
+            lambda stop: _after_redis(worker, run, stop),
+            lambda stop: _heartbeat(worker, stop),
+            lambda stop: lag.watch(bus, stop),
+        )
 
 
 async def _after_redis(worker: Worker, run: Main, stop: asyncio.Event) -> None:
+    """The worker's own job; when it ends, the others do."""
+    try:
+        if version := await _redis_version(worker.bus, stop):
+            logger.info("started", pid=os.getpid(), redis=version, metrics=worker.metrics_url)
+            await run(worker, stop)
+            logger.info("stopped")
+    finally:
+        stop.set()
+
+
+async def _redis_version(bus: Bus, stop: asyncio.Event) -> str | None:
+    """As soon as Redis answers; None when asked to stop before that."""
     while not stop.is_set():
         try:
-            version = await worker.bus.check()
-            break
+            return await bus.check()
         except Unavailable as error:
             logger.warning("waiting", reason=str(error))
             await pause(stop, 1.0)
-    else:
-        return
-    logger.info("started", pid=os.getpid(), redis=version, metrics=worker.metrics_url)
-    try:
-        await run(worker, stop)
-    finally:
-        stop.set()
-        with contextlib.suppress(Unavailable):
-            await lease.withdraw(worker.bus, worker.name)
-    logger.info("stopped")
+    return None
 
 
 async def _heartbeat(worker: Worker, stop: asyncio.Event) -> None:
-    details = {
-        "pid": os.getpid(),
-        "started": clock.now_ms(),
-        "metrics": worker.metrics_url,
-    }
-    while not stop.is_set():
+    """Also takes the name off the list, so that the last word is not an announcement that was under way."""
+    details = {"pid": os.getpid(), "started": clock.now_ms(), "metrics": worker.metrics_url}
+    try:
+        while not stop.is_set():
+            with contextlib.suppress(Unavailable):
+                await lease.announce(worker.bus, worker.name, details)
+            await pause(stop, _HEARTBEAT_S)
+    finally:
         with contextlib.suppress(Unavailable):
-            await lease.announce(worker.bus, worker.name, details)
-        await pause(stop, 2.0)
+            await lease.withdraw(worker.bus, worker.name)
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:
@@ -161,13 +175,6 @@ async def until_done(job: Coroutine[Any, Any, None], *helpers: Coroutine[Any, An
 
 class _Done(Exception):
     """The job has ended; no error."""
-
-
-async def pause(stop: asyncio.Event, seconds: float) -> bool:
-    """Wait for `seconds`, or less when asked to stop; says whether it was."""
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stop.wait(), seconds)
-    return stop.is_set()
 
 
 def _die_with_the_supervisor() -> None:

@@ -2,7 +2,7 @@
 
 `Plan` (pure) knows which instrument lacks which minutes. One that starts at venue time T, covered until D, lacks those
 from D's to T's; the last of them is over only after T's minute has ended, so that is when it asks, once. At the first
-start of a day what is already over is asked for at once. Indices, shares and futures come before the hundreds of options.
+start of a day what is already over is asked for at once. Indices, shares and futures come before the many options.
 
 What is still lacking survives a crash as one number, `filled_to`: a restart asks again for everything since then.
 """
@@ -20,7 +20,6 @@ from brokers.upstox.rest import Rest, VenueError
 from bus import clock
 from bus.life import pause
 from ingest.collector import Collector
-from schemas.bars import HistoryBar
 from schemas.errors import Unavailable
 
 log = structlog.get_logger("backfill")

@@ -14,7 +14,7 @@ from bus.inbox import Inbox
 from bus.lease import Keeper, Lease
 from bus.life import Worker, pause, together, until_done
 from bus.settings import Calendar, Settings
-from ingest import feed, names
+from ingest import feed, merge, names
 from ingest.backfill import Backfill, Plan
 from ingest.collector import Collector
 from ingest.desired import Desired
@@ -22,6 +22,7 @@ from ingest.feed import Feed
 from ingest.shard import NAME, Shard
 from market import sessions
 from market.instruments import Universe, session_class
+from proto import decode
 from schemas import streams
 from schemas.errors import Unavailable
 from schemas.events import FeedState, FeedStatus
@@ -34,6 +35,8 @@ _SESSION_MS: Final = 24 * 60 * 60_000
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
     settings = worker.settings
+    decode.warm()  # before there is a lease to keep: loading compiled code blocks for half a second
+    merge.warm()
     universe = await _universe(settings, stop)
     if universe is None:
         return

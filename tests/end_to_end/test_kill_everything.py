@@ -21,7 +21,7 @@ from tests.end_to_end.processes import Process, processes
 
 _KILL_S: Final = float(os.environ.get("TEJI_KILL_S", "20"))
 _SPEED: Final = 20.0
-_SETTLE_S: Final = 90.0
+_SETTLE_S: Final = 45.0
 
 
 async def test_bars_and_rows_survive_kills_of_every_worker(redis_url: str, postgres_url: str, tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ async def test_bars_and_rows_survive_kills_of_every_worker(redis_url: str, postg
         async with processes(env, tmp_path, "ingest", "aggregator", "gateway") as running:
             await line.until(line.ticking, "ticks arrive", 60)
             first = market.now_ms() // MINUTE * MINUTE + MINUTE
-            async with asyncio.timeout(_KILL_S + _SETTLE_S):
+            async with asyncio.timeout(_KILL_S + 2 * _SETTLE_S):
                 await harass(running, random.Random(5))
                 last = market.now_ms() // MINUTE * MINUTE
                 await settled(line, first, last)
