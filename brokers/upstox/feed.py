@@ -128,7 +128,7 @@ async def connect(
     except picows.WSError as error:
         raise _refusal(error) from None
     except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-        raise Unavailable(f"the feed does not answer: {error or type(error).__name__}") from error
+        raise Unavailable(f"the feed does not answer: {str(error) or type(error).__name__}") from error
     assert isinstance(listener, FeedSocket)
     return listener
 

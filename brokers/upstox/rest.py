@@ -89,7 +89,7 @@ def translated() -> Any:
     try:
         yield
     except httpx.HTTPError as error:
-        raise Unavailable(f"the venue does not answer: {error or type(error).__name__}") from error
+        raise Unavailable(f"the venue does not answer: {str(error) or type(error).__name__}") from error
 
 
 def payload(response: httpx.Response) -> Any:
