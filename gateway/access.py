@@ -1,5 +1,6 @@
 """Who may ask for a change. For now: pages of this gateway and programs on this machine; keys and roles come on top."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Final
@@ -10,6 +11,8 @@ from fastapi import Depends, Request
 from gateway.context import Here
 from gateway.problems import Problem
 
+#: A name or an address, and perhaps a port: nothing that a parser could take for something else.
+_HOST: Final = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?", re.ASCII)
 _LOOPBACK_NAMES: Final = ("localhost", "ip6-localhost")
 
 
@@ -25,6 +28,8 @@ def is_ours(host: str, bound_to: str) -> bool:
 
     A page of another site whose name was pointed at this machine (DNS rebinding) sends its own name here.
     """
+    if not _HOST.fullmatch(host):
+        return False
     name = (urlsplit(f"//{host}").hostname or "").rstrip(".").lower()
     if name in _LOOPBACK_NAMES or name == bound_to.lower():
         return True

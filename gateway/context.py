@@ -1,5 +1,6 @@
 """What the routes are handed: the parts of this process, put together in `worker.py`."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -28,6 +29,7 @@ class Gateway:
     tails: Mapping[str, Tail]
     streams: Streams
     events: Events
+    migrated: asyncio.Event  # Postgres has our tables
     started_ms: int
 
 

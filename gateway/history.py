@@ -50,16 +50,20 @@ class Found:
 
 
 class History:
-    def __init__(self, bus: Bus, pool: Pool, index: BarIndex, ready: asyncio.Event, shards: int) -> None:
+    def __init__(
+        self, bus: Bus, pool: Pool, index: BarIndex, *, counted: asyncio.Event, migrated: asyncio.Event, shards: int
+    ) -> None:
+        """`counted`: the index holds all of today's bars. `migrated`: Postgres has our tables."""
         self._bus = bus
         self._pool = pool
         self._index = index
-        self._ready = ready
+        self._counted = counted
+        self._migrated = migrated
         self._shards = shards
 
     async def find(self, instrument: str, span: Span) -> Found:
         """Raises Unavailable when not even today's bars can be read."""
-        if not self._ready.is_set():
+        if not self._counted.is_set():
             raise Unavailable("today's bars are still being counted")
         wanted = Span(span.from_ms, span.to_ms, span.limit + 1, span.last)
         warning = ""
@@ -79,9 +83,6 @@ class History:
         edge = None if not more else kept[0] if span.last else kept[-1] + 1
         return Found([merged[ts][1] for ts in kept], edge, warning)
 
-    async def knows(self, instrument: str) -> bool:
-        return instrument in self._index
-
     async def _hot(self, instrument: str, span: Span) -> dict[int, tuple[int, bytes]]:
         stream = streams.candles(streams.shard_of(instrument, self._shards))
         places = self._index.find(instrument, span.from_ms, span.to_ms, span.limit, last=span.last)
@@ -100,6 +101,8 @@ class History:
         return bars
 
     async def _cold(self, instrument: str, span: Span) -> dict[int, tuple[int, bytes]]:
+        if not self._migrated.is_set():
+            raise Unavailable("Postgres has not answered since this gateway started")
         query = _SELECT.format(columns=", ".join(_COLUMNS), order="DESC" if span.last else "ASC")
         with postgres_translated():
             async with asyncio.timeout(_POSTGRES_S), self._pool.acquire() as connection:

@@ -62,7 +62,7 @@ def _endless(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
 async def opened(worker: Worker) -> AsyncIterator[Gateway]:
     """The parts, connected to one another."""
     settings, bus = worker.settings, worker.bus
-    index, events = BarIndex(), Events()
+    index, events, migrated = BarIndex(), Events(), asyncio.Event()
     tails = _tails(worker, index, events)
     directory = Directory(bus, settings.teji_shards)
     paths = {
@@ -79,10 +79,13 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             pool=pool,
             writer=worker.writer(None),
             directory=directory,
-            history=History(bus, pool, index, tails["candles"].ready, settings.teji_shards),
+            history=History(
+                bus, pool, index, counted=tails["candles"].ready, migrated=migrated, shards=settings.teji_shards
+            ),
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
             events=events,
+            migrated=migrated,
             started_ms=clock.now_ms(),
         )
 
@@ -112,15 +115,14 @@ def _fetcher(settings: Settings) -> Fetch:
 
 async def keep_cold(worker: Worker, gateway: Gateway, stop: asyncio.Event) -> None:
     """The cold store: its schema first, then bars and events, and the instruments whenever their list is new."""
-    migrated = asyncio.Event()
     await together(
-        _migrate(gateway, migrated, stop),
-        Store(worker, gateway.pool, migrated).run(stop),
-        _keep_instruments(gateway, migrated, stop),
+        _migrate(gateway, stop),
+        Store(worker, gateway.pool, gateway.migrated).run(stop),
+        _keep_instruments(gateway, stop),
     )
 
 
-async def _migrate(gateway: Gateway, migrated: asyncio.Event, stop: asyncio.Event) -> None:
+async def _migrate(gateway: Gateway, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             applied = await postgres.migrate(gateway.pool)
@@ -130,14 +132,14 @@ async def _migrate(gateway: Gateway, migrated: asyncio.Event, stop: asyncio.Even
         else:
             if applied:
                 log.info("schema updated", migrations=applied)
-            migrated.set()
+            gateway.migrated.set()
             return
 
 
-async def _keep_instruments(gateway: Gateway, migrated: asyncio.Event, stop: asyncio.Event) -> None:
+async def _keep_instruments(gateway: Gateway, stop: asyncio.Event) -> None:
     while not stop.is_set():
         universe = gateway.directory.universe
-        if universe is not None and migrated.is_set() and gateway.directory.changed.is_set():
+        if universe is not None and gateway.migrated.is_set() and gateway.directory.changed.is_set():
             gateway.directory.changed.clear()
             try:
                 log.info("instruments stored", changed=await store_instruments(gateway.pool, universe))
