@@ -114,10 +114,25 @@ def _place(loc: Sequence[int | str]) -> str:
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    problem = of(error)
+    problem = _not_json(request) if _is_about_the_body(error) else None
+    problem = problem or of(error)
     if problem.status == 500:
         log.error("request failed", path=request.url.path, exc_info=error)
     return problem.response(request.url.path)
+
+
+def _is_about_the_body(error: Exception) -> bool:
+    return isinstance(error, RequestValidationError) and any(item["loc"] == ("body",) for item in error.errors())
+
+
+def _not_json(request: Request) -> Problem | None:
+    """A body under another name is not looked at: `curl -d` sends it as a form's."""
+    kind = request.headers.get("content-type", "")
+    if "json" in kind:
+        return None
+    return Problem.field(
+        415, "header.content-type", f"the body is {kind or 'of no type'}: send it as application/json", kind="not-json"
+    )
 
 
 def install(app: FastAPI) -> None:

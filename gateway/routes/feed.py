@@ -47,7 +47,7 @@ class Accepted(BaseModel):
 
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"model": Accepted, "description": "Written down, not answered within five seconds"},
-    **problems.responses(403, 409, 422, 503),
+    **problems.responses(403, 409, 415, 422, 503),
 }
 
 

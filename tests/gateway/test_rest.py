@@ -104,7 +104,7 @@ BAD_BODIES: list[tuple[bytes, str]] = [
     (b"", "body"),
     (b"{", "body"),
     (b"[]", "body"),
-    (b"{}", "body"),
+    (b"{}", "body.instruments"),
     (b'{"instruments":[]}', "body.instruments"),
     (b'{"instruments":["x"]}', "body.instruments.0"),
     (b'{"instruments":["NSE_EQ|A,B"]}', "body.instruments.0"),
@@ -123,9 +123,12 @@ async def test_bad_input_is_a_problem_that_names_the_field(settings: Settings) -
             assert (answer.status_code, path[:80]) == (status, path[:80])
             assert problem(answer)["errors"][0]["field"] == field, path[:80]
         for body, field in BAD_BODIES:
-            answer = await house.http.post(f"{API}/feed/subscribe", content=body)
+            json = {"Content-Type": "application/json"}
+            answer = await house.http.post(f"{API}/feed/subscribe", content=body, headers=json)
             assert (answer.status_code, body) == (422, body)
             assert problem(answer)["errors"][0]["field"].startswith(field), body
+        answer = await house.http.post(f"{API}/feed/subscribe", data={"instruments": NIFTY})
+        assert (answer.status_code, problem(answer)["errors"][0]["field"]) == (415, "header.content-type")
 
 
 async def test_paths_and_methods_that_do_not_exist_are_problems(settings: Settings) -> None:
