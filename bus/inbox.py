@@ -15,6 +15,7 @@ much is pending: if that is more than was delivered here, the owner starts over,
 """
 
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -118,6 +119,8 @@ class Writer:
         for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
             plan.trim(stream, self._retention_ms[streams.family(stream)])
         reply = await self.bus.script("commit", plan.keys, plan.args())
+        for stream, count in Counter(output.stream for output in outputs[: len(reply)]).items():
+            metrics.WRITTEN_ENTRIES.labels(stream).inc(count)
         return [entry.decode() for entry in reply]
 
     def _due_for_trimming(self, written: set[str], now_s: float) -> list[str]:

@@ -16,6 +16,7 @@ import structlog
 
 from bus import clock, metrics
 from bus.connection import Bus, translated
+from bus.wait import pause
 from schemas import streams
 from schemas.errors import LeaseLost, Unavailable
 
@@ -197,7 +198,7 @@ class Keeper:
             if over.is_set():
                 return
             tries = tries + 1 if clock.monotonic_s() - began_s < _LIVED_WELL_S else 0
-            await _wait(over, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(tries, 10)))
+            await pause(over, min(_BACKOFF_MAX_S, _BACKOFF_FIRST_S * 2 ** min(tries, 10)))
             held = await self._again(held.shard, over)
 
     async def _under(self, lease: Lease, over: asyncio.Event) -> None:
@@ -247,11 +248,5 @@ class Keeper:
             try:
                 return await acquire(self._bus, self._worker, shard, self._life_s)
             except Unavailable:
-                await _wait(over, _RETRY_S)
+                await pause(over, _RETRY_S)
         return None
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -1,5 +1,8 @@
 """What every worker tells Prometheus at its `/metrics`. Names start with `teji_`; labels never hold an instrument."""
 
+import contextlib
+from collections.abc import Iterator
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from schemas.errors import Misconfigured
@@ -30,12 +33,18 @@ SSE_CLIENTS = Gauge("teji_sse_clients", "Open SSE connections", ["feed"])
 SSE_LET_GO = Counter("teji_sse_let_go_total", "Times that an SSE client did not keep up", ["feed"])
 
 
-def serve(host: str, port: int) -> int:
-    """Serve `/metrics` in a thread of its own; returns the port (a free one for 0)."""
+@contextlib.contextmanager
+def served(host: str, port: int) -> Iterator[int]:
+    """Serve `/metrics` in a thread of its own, at a free port for 0. Yields the port."""
     try:
-        server, _ = start_http_server(port, host)
+        server, thread = start_http_server(port, host)
     except OSError as error:
         raise Misconfigured(
             f"The metrics port {host}:{port} cannot be used ({error.strerror}): set TEJI_METRICS_PORT to another or 0."
         ) from None
-    return int(server.server_port)
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

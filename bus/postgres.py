@@ -4,14 +4,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import asyncpg
+from asyncpg.exceptions import ClientConfigurationError
 
 from schemas.errors import Misconfigured, Unavailable
 
 OLDEST: Final = 14
 _MIGRATION_LOCK: Final = 0x7E71  # any number that is ours: two gateways may start at once
+_CLOSE_S: Final = 5.0
+_NO_ADDRESS: Final = (
+    "DATABASE_URL is not a Postgres address, which looks like postgresql://user:password@host:5432/name"
+    " (%40 stands for an @ in a password, and so on)."
+)
 
 Pool = Any  # asyncpg.Pool[asyncpg.Record]; the class is not generic at run time
 
@@ -23,6 +31,12 @@ def translated() -> Iterator[None]:
         yield
     except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
         raise Misconfigured(f"Postgres refuses DATABASE_URL: {error}") from None
+    except ClientConfigurationError:  # its text may quote a part of the password
+        raise Misconfigured(_NO_ADDRESS) from None
+    except asyncpg.InterfaceError as error:
+        if "clos" not in str(error):  # a connection or pool that is closed or closing; the rest is wrong use
+            raise
+        raise Unavailable(f"Postgres does not answer: {error}") from error
     except (
         asyncpg.PostgresConnectionError,
         asyncpg.OperatorInterventionError,
@@ -30,7 +44,6 @@ def translated() -> Iterator[None]:
         asyncpg.InsufficientResourcesError,  # too many connections, a full disk
         asyncpg.TransactionRollbackError,  # lost to a concurrent transaction
         asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
-        asyncpg.InterfaceError,
         TimeoutError,
         OSError,
     ) as error:
@@ -40,48 +53,67 @@ def translated() -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0) -> AsyncIterator[Pool]:
     """Connections are made when they are used, so that the rest of a gateway lives while Postgres is away."""
-    try:
-        pool = asyncpg.create_pool(url, min_size=0, max_size=size, timeout=timeout_s, command_timeout=60.0)
-    except ValueError as error:
-        raise Misconfigured(f"DATABASE_URL is not a Postgres address: {error}") from None
+    if not _is_address(url):
+        raise Misconfigured(_NO_ADDRESS)
+    pool = asyncpg.create_pool(url, min_size=0, max_size=size, timeout=timeout_s, command_timeout=60.0)
     with translated():
         await pool
     try:
         yield pool
     finally:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(pool.close(), 5.0)
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()
 
 
-def migrations() -> list[tuple[int, str, str]]:
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("postgres", "postgresql") and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def migrations(folder: Traversable | None = None) -> list[tuple[int, str, str]]:
     """(number, name, SQL), in order. Numbers have no gaps: a lost file is noticed."""
-    files = (f for f in resources.files("schemas").joinpath("sql").iterdir() if f.name.endswith(".sql"))
-    found = sorted((int(file.name[:4]), file.name, file.read_text()) for file in files)
-    assert [number for number, _, _ in found] == list(range(1, len(found) + 1)), "migration numbers have a gap"
+    folder = folder or resources.files("schemas").joinpath("sql")
+    files = [file for file in folder.iterdir() if file.name.endswith(".sql")]
+    found = sorted((int(file.name[:4]), file.name, file.read_text(encoding="utf-8")) for file in files)
+    if [number for number, _, _ in found] != list(range(1, len(found) + 1)):
+        raise ValueError(f"migrations are missing or double: {', '.join(name for _, name, _ in found)}")
     return found
 
 
-async def migrate(pool: Pool) -> list[str]:
+async def migrate(pool: Pool, folder: Traversable | None = None) -> list[str]:
     """Bring the schema up to date; each migration in a transaction of its own. Returns what was applied."""
-    applied: list[str] = []
     with translated():
         async with pool.acquire() as connection:
-            version = connection.get_server_version().major
-            if version < OLDEST:
-                raise Misconfigured(f"Postgres {version} is too old: {OLDEST} or newer is needed.")
+            version = connection.get_server_version()
+            if version.major < OLDEST:
+                raise Misconfigured(
+                    f"Postgres {version.major}.{version.minor} is too old: {OLDEST} or newer is needed."
+                    " Set DATABASE_URL to a newer one."
+                )
             await connection.execute("SELECT pg_advisory_lock($1)", _MIGRATION_LOCK)
             try:
-                await connection.execute(
-                    "CREATE TABLE IF NOT EXISTS schema_migrations"
-                    " (number int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-                )
-                done = {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
-                for number, name, sql in migrations():
-                    if number not in done:
-                        async with connection.transaction():
-                            await connection.execute(sql)
-                            await connection.execute("INSERT INTO schema_migrations VALUES ($1, $2)", number, name)
-                        applied.append(name)
+                return await _apply(connection, migrations(folder))
             finally:
                 await connection.execute("SELECT pg_advisory_unlock($1)", _MIGRATION_LOCK)
+
+
+async def _apply(connection: Any, wanted: list[tuple[int, str, str]]) -> list[str]:
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations"
+        " (number int PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+    )
+    done = {row["number"] for row in await connection.fetch("SELECT number FROM schema_migrations")}
+    applied: list[str] = []
+    for number, name, sql in wanted:
+        if number not in done:
+            async with connection.transaction():
+                await connection.execute(sql)
+                await connection.execute("INSERT INTO schema_migrations VALUES ($1, $2)", number, name)
+            applied.append(name)
     return applied

@@ -6,7 +6,7 @@ The README's table comes from the descriptions here (`teji config --markdown`); 
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -126,14 +126,27 @@ class Settings(BaseSettings):
         """The DSN of an own Postgres, or empty for the embedded one."""
         if url := self.database_url.get_secret_value():
             return url
-        if not self.postgres_server:
+        host = self.postgres_server
+        if not host:
             return ""
-        secret = quote(self.postgres_password.get_secret_value(), safe="")
-        user = quote(self.postgres_user, safe="") + (f":{secret}" if secret else "")
-        return f"postgresql://{user}@{self.postgres_server}:{self.postgres_port}/{self.postgres_db}"
+        user, password, database = (
+            quote(part, safe="")
+            for part in (self.postgres_user, self.postgres_password.get_secret_value(), self.postgres_db)
+        )
+        login = f"{user}:{password}" if password else user
+        if host.startswith("/"):  # a folder with its socket
+            return f"postgresql://{login}@/{database}?host={quote(host)}&port={self.postgres_port}"
+        return f"postgresql://{login}@{f'[{host}]' if ':' in host else host}:{self.postgres_port}/{database}"
+
+    @property
+    def secrets(self) -> list[str]:
+        """What must not be shown, whatever stands around it."""
+        held = [value.get_secret_value() for _, value in self if isinstance(value, SecretStr)]
+        passwords = [urlsplit(url).password for url in (self.redis_url, self.postgres_url) if url]
+        return [secret for secret in [*held, *passwords] if secret]
 
 
-_SECRET_WORDS: Final = ("secret", "token", "password", "database_url")
+_SECRET_WORDS: Final = ("secret", "token", "password", "api_key", "url")
 
 
 def load(**overrides: Any) -> Settings:
@@ -142,6 +155,8 @@ def load(**overrides: Any) -> Settings:
         return Settings(**overrides)
     except ValidationError as error:
         raise Misconfigured("Wrong settings. " + "; ".join(_complaint(dict(e)) for e in error.errors())) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"The file .env cannot be read: {error}.") from None
 
 
 def _complaint(error: dict[str, Any]) -> str:

@@ -1,7 +1,6 @@
 """One owned shard: publishes its outbox, says how the feed is, obeys commands."""
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -10,9 +9,10 @@ import orjson
 import structlog
 from pydantic import ValidationError
 
-from bus import clock, metrics
+from bus import clock
 from bus.connection import Bus
 from bus.inbox import Entry, Inbox, Output, Writer
+from bus.wait import pause
 from ingest.desired import Desired, apply
 from schemas import streams, ticks
 from schemas.commands import COMMAND
@@ -76,8 +76,7 @@ class Shard:
         """Whatever has gathered while the last publication was under way goes with the next one."""
         quotes_s = quiet_s = clock.monotonic_s()
         while not over.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.due.wait(), _QUIET_S / 4)
+            await pause(self.due, _QUIET_S / 4)
             self.due.clear()
             self._ingest.collector.flush()
             now_s = clock.monotonic_s()
@@ -114,7 +113,6 @@ class Shard:
         self._ingest.collector.weigh()
         if not self._ingest.collector.congested:
             self._ingest.feed.relieve()
-        metrics.WRITTEN_ENTRIES.labels(streams.ticks(self.number)).inc(len(write.outputs))
 
     def _beat(self, now_s: float) -> None:
         state, _ = self._ingest.feed.state()
