@@ -428,7 +428,7 @@ class App {
   /** The page before the oldest bar, once. */
   async #older() {
     const charted = this.#charted;
-    if (charted.isAsking || charted.older === null || charted.older < 0) return;
+    if (charted.isAsking || charted.older === null || charted.older < 0 || charted.series.isFull) return;
     charted.isAsking = true;
     try {
       const page = await api.candles(charted.key, PAGE_BARS, charted.older, charted.stop.signal);

@@ -10,7 +10,7 @@
 // What ticks made is `provisional` and gives way to any published bar of its minute; of published ones the highest
 // `rev` counts. Pure.
 
-import { dayNumber, minuteStart } from "./format.js";
+import { MINUTE_MS, dayNumber, minuteStart } from "./format.js";
 
 const BARS_MAX = 20_000;
 
@@ -25,6 +25,11 @@ export class Series {
 
   get newest() {
     return this.bars.at(-1) ?? null;
+  }
+
+  /** No older bars would be kept. */
+  get isFull() {
+    return this.bars.length >= BARS_MAX;
   }
 
   /** Take published bars, in any order. Returns how many were put in front of what was there. */
@@ -75,26 +80,18 @@ export class Series {
   }
 
   /** The volume of the trade in a quote; null where it holds no trade. */
-  #traded(quote) {
-    const { ltp, ltt, vtt } = quote;
-    if (ltp === null || ltt === null) return null;
+  #traded({ ltp, ltt, vtt, ts }) {
+    if (!ltp || !ltt || ltt > ts + MINUTE_MS) return null;
     const last = this.#last;
     if (last === null) {
       this.#last = { ltp, ltt, vtt };
-      return minuteStart(ltt) === minuteStart(quote.ts) ? 0 : null;
+      return minuteStart(ltt) === minuteStart(ts) ? 0 : null;
     }
-    const counted = vtt !== null && last.vtt !== null;
-    let volume = 0;
-    if (counted && vtt < last.vtt) {
-      if (dayNumber(ltt) <= dayNumber(last.ltt)) return null;
-      volume = vtt;
-    } else if (counted && vtt > last.vtt) {
-      volume = vtt - last.vtt;
-    } else if (!(ltt > last.ltt || (!counted && ltt === last.ltt && ltp !== last.ltp))) {
-      if (last.vtt === null) last.vtt = vtt;
-      return null;
-    }
-    this.#last = { ltp, ltt, vtt: vtt ?? last.vtt };
+    const days = dayNumber(ltt) - dayNumber(last.ltt);
+    if (days < 0) return null;
+    const volume = vtt === null ? later(last, ltt, ltp) : grown(last, ltt, vtt, days);
+    if (volume !== null) this.#last = { ltp, ltt, vtt: vtt ?? last.vtt };
+    else last.vtt ??= vtt;
     return volume;
   }
 
@@ -104,12 +101,12 @@ export class Series {
     const at = this.#place(ts);
     const known = this.bars[at];
     if (known?.ts === ts) return known.provisional ? known : null;
-    if (at < this.bars.length) return null; // late, for a minute that has no bar: its bar will be published
+    if (this.bars.slice(at).some((bar) => !bar.provisional)) return null; // too late: its bar will be published
     const bar = {
       ts, open: ltp, high: ltp, low: ltp, close: ltp, volume: 0, oi: this.#oi, vwap: null, ticks: 0,
       source: "ticks", complete: !isBase, rev: -1, provisional: true, worth: 0,
     };
-    this.bars.push(bar);
+    this.bars.splice(at, 0, bar);
     return bar;
   }
 
@@ -140,6 +137,19 @@ export class Series {
     }
     return low;
   }
+}
+
+/** Without a volume count: is this a later trade, or another one of the same moment? */
+function later(last, ltt, ltp) {
+  return ltt > last.ltt || (ltt === last.ltt && ltp !== last.ltp) ? 0 : null;
+}
+
+/** With one: what it grew by. On a later date it has started from zero. */
+function grown(last, ltt, vtt, days) {
+  if (days > 0) return vtt;
+  if (last.vtt === null) return ltt > last.ltt ? 0 : null;
+  if (vtt > last.vtt) return vtt - last.vtt;
+  return vtt === last.vtt && ltt > last.ltt ? 0 : null;
 }
 
 function include(bar, price, volume) {

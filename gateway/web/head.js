@@ -22,9 +22,9 @@ const STATS = [
   ["Vega", "Per point of volatility", (q) => q.vega === null ? null : number(q.vega, 2)],
 ];
 
-const KIND_WORDS = {
-  forming: "forming", live: "", history: "from history", partial: "incomplete",
-};
+const KIND_WORDS = { forming: "forming", live: "", history: "from history", partial: "incomplete" };
+
+const kindWords = (bar) => (bar.provisional && !bar.complete ? "forming, seen in part" : KIND_WORDS[kindOf(bar)]);
 
 export class Head {
   #parts;
@@ -86,7 +86,7 @@ export class Head {
       signed(points, this.#decimals),
       bar.volume ? `Vol ${compact(bar.volume)}` : "",
       bar.oi === null ? "" : `OI ${compact(bar.oi)}`,
-      KIND_WORDS[kindOf(bar)],
+      kindWords(bar),
     ];
     for (const [at, text] of texts.entries()) setText(legend.children[at], text);
     setDirection(legend.children[5], direction(points));
