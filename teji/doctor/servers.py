@@ -1,0 +1,75 @@
+"""Redis and Postgres: there, new enough, kept safe, up to date."""
+
+from typing import Any, Final
+
+from bus import clock
+from bus import postgres as store
+from bus.connection import Bus, translated
+from bus.embedded import Servers
+from schemas.errors import Misconfigured, Unavailable
+from teji.doctor.findings import Finding, fail, ok, warn
+
+_SKEW_MS: Final = 500
+
+
+async def redis(places: Servers) -> list[Finding]:
+    try:
+        async with Bus.open(places.redis_url) as bus:
+            version = await bus.check()
+            with translated():
+                persistence: dict[str, Any] = await bus.redis.info("persistence")
+                memory: dict[str, Any] = await bus.redis.info("memory")
+                seconds, micros = await bus.redis.time()
+    except (Unavailable, Misconfigured) as error:
+        return [fail("redis", str(error), "Start that Redis, or leave REDIS_URL empty for the embedded one.")]
+    kind = "embedded" if places.redis_socket else "own"
+    return [
+        ok("redis", f"{version}, {kind}"),
+        _persistence(persistence, memory),
+        _clock(clock.now_ms() - (seconds * 1000 + micros // 1000)),
+    ]
+
+
+def _persistence(persistence: dict[str, Any], memory: dict[str, Any]) -> Finding:
+    name = "redis data"
+    if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
+        how = f"it throws keys away when full ({memory['maxmemory_policy']})"
+        return fail(name, how, "Set its maxmemory-policy to noeviction: streams must not vanish.")
+    if not persistence.get("aof_enabled"):
+        return warn(name, "no append-only file: a restart of Redis loses data", "Set its appendonly to yes.")
+    if persistence.get("aof_last_write_status", "ok") != "ok":
+        return fail(name, "its append-only file cannot be written", "Look at its log and at its disk.")
+    return ok(name, "append-only file, nothing is evicted")
+
+
+def _clock(ahead_ms: int) -> Finding:
+    if abs(ahead_ms) > _SKEW_MS:
+        return warn("clock", f"{ahead_ms:+} ms against Redis", "Let both machines keep time by NTP.")
+    return ok("clock", f"{ahead_ms:+} ms against Redis")
+
+
+async def postgres(places: Servers) -> list[Finding]:
+    try:
+        async with store.open_pool(places.postgres_url, size=1) as pool:
+            with store.translated():
+                async with pool.acquire() as connection:
+                    version = str(await connection.fetchval("SHOW server_version")).split()[0]
+                    known = await connection.fetchval("SELECT to_regclass('schema_migrations') IS NOT NULL")
+                    query = "SELECT number FROM schema_migrations"
+                    done = {row["number"] for row in await connection.fetch(query)} if known else set()
+    except (Unavailable, Misconfigured) as error:
+        return [fail("postgres", str(error), "Start that Postgres, or leave DATABASE_URL empty for the embedded one.")]
+    if int(version.partition(".")[0]) < store.OLDEST:
+        return [fail("postgres", f"{version} is too old", f"Use Postgres {store.OLDEST} or newer.")]
+    return [ok("postgres", version), schema(done)]
+
+
+def schema(done: set[int]) -> Finding:
+    wanted = {number for number, _, _ in store.migrations()}
+    if not done:
+        return ok("schema", "none yet: the gateway makes it when it first starts")
+    if missing := sorted(wanted - done):
+        return warn("schema", f"migrations {missing} are missing", "Restart the gateway: it applies them.")
+    if newer := sorted(done - wanted):
+        return fail("schema", f"migrations {newer} are of a newer Teji", "Use the newer Teji, or another database.")
+    return ok("schema", f"up to date, {len(done)} migrations")

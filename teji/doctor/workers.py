@@ -1,0 +1,150 @@
+"""The workers: alive, each shard in somebody's hands, not behind; and what was set aside."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpx
+
+from bus import lease
+from bus.connection import Bus, translated
+from bus.embedded import Servers
+from bus.inbox import order
+from bus.settings import Settings
+from schemas import streams
+from schemas.errors import Misconfigured
+from teji import ports
+from teji.doctor.findings import Finding, fail, ok, warn
+from teji.modules import WORKERS
+from teji.running import Running
+
+_LAG_WARN_MS: Final = 5_000
+_LAG_FAIL_MS: Final = 60_000
+_HEALTH_TIMEOUT_S: Final = 5.0
+
+#: Who holds leases, by worker; the gateway's is that of its writer to Postgres.
+_SHARDED: Final = ("ingest", "aggregator")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What Redis knows of the workers."""
+
+    alive: dict[str, int] = field(default_factory=dict)  # processes by worker
+    owned: dict[str, list[int]] = field(default_factory=dict)  # shards by worker
+    lag_ms: dict[str, int] = field(default_factory=dict)  # by group, the worst of its streams
+    dead: dict[str, int] = field(default_factory=dict)  # entries by stream
+    halted: str = ""
+
+
+async def examine(settings: Settings, places: Servers, supervisor: Running | None) -> list[Finding]:
+    async with Bus.open(places.redis_url) as bus:
+        with translated():
+            seen = await look(bus, settings.teji_shards)
+    page = await _page(settings, supervisor, expected="gateway" in seen.alive)
+    return [page, *judged(seen, settings.teji_shards)]
+
+
+async def look(bus: Bus, shards: int) -> Seen:
+    seen = Seen()
+    for name in await lease.living(bus):
+        worker = name.partition(":")[0]
+        seen.alive[worker] = seen.alive.get(worker, 0) + 1
+    for worker in _SHARDED:
+        held = [await bus.redis.get(streams.lease(worker, shard)) for shard in range(shards)]
+        seen.owned[worker] = [shard for shard, value in enumerate(held) if value]
+    everything = [streams.EVENTS, streams.COMMANDS, streams.ORDERS, streams.SIGNALS]
+    for shard in range(shards):
+        everything += [streams.ticks(shard), streams.candles(shard), streams.chain(shard)]
+    for stream in everything:
+        for group, lag_ms in (await _lags(bus, stream)).items():
+            seen.lag_ms[group] = max(lag_ms, seen.lag_ms.get(group, 0))
+        if count := await bus.redis.xlen(streams.dead(stream)):
+            seen.dead[streams.dead(stream)] = count
+    if halted := await bus.redis.get(streams.HALT):
+        seen.halted = halted.decode(errors="replace")
+    return seen
+
+
+async def _lags(bus: Bus, stream: str) -> dict[str, int]:
+    """How far each group's last delivered entry is behind the stream's last one."""
+    if not await bus.redis.exists(stream):
+        return {}
+    last: dict[str, Any] = await bus.redis.xinfo_stream(stream)
+    end_ms, _ = order(last["last-generated-id"].decode())
+    lags = {}
+    for group in await bus.redis.xinfo_groups(stream):
+        at_ms, _ = order(group["last-delivered-id"].decode())
+        lags[group["name"].decode()] = max(0, end_ms - at_ms)
+    return lags
+
+
+def judged(seen: Seen, shards: int) -> list[Finding]:
+    found = [_worker(name, seen, shards) for name in WORKERS]
+    found += [_lag(group, lag_ms) for group, lag_ms in sorted(seen.lag_ms.items()) if seen.alive]
+    if seen.dead:
+        shown = ", ".join(f"{count} in {stream}" for stream, count in seen.dead.items())
+        first = next(iter(seen.dead))
+        found.append(warn("dead letters", shown, f"Look at them: teji tail '{first}' --no-follow"))
+    else:
+        found.append(ok("dead letters", "none"))
+    if seen.halted:
+        found.append(warn("trading", f"halted: {_why(seen.halted)}", "`teji resume` ends the halt."))
+    return found
+
+
+def _worker(name: str, seen: Seen, shards: int) -> Finding:
+    count = seen.alive.get(name, 0)
+    if not count:
+        start = f"Start it with `teji run {name}`, or everything with `teji up`."
+        return fail(name, "not running, others are", start) if seen.alive else warn(name, "not running", start)
+    processes = "1 process" if count == 1 else f"{count} processes"
+    if name not in _SHARDED:
+        return ok(name, processes)
+    owned = seen.owned.get(name, [])
+    if missing := sorted(set(range(shards)) - set(owned)):
+        return warn(name, f"{processes}, but nobody has shards {missing}", "Wait some seconds; else read its log.")
+    return ok(name, f"{processes}, shards {' '.join(map(str, owned))}")
+
+
+def _lag(group: str, lag_ms: int) -> Finding:
+    detail = f"{lag_ms / 1000:.1f} s behind"
+    fix = f"Start more of what reads as {group}, or give the machine more cores."
+    if lag_ms > _LAG_FAIL_MS:
+        return fail(f"lag {group}", detail, fix)
+    return warn(f"lag {group}", detail, fix) if lag_ms > _LAG_WARN_MS else ok(f"lag {group}", detail)
+
+
+def _why(value: str) -> str:
+    try:
+        told = json.loads(value)
+        return f"{told['why']} (by {told['by']})"
+    except (ValueError, KeyError, TypeError):
+        return value  # set by hand
+
+
+async def _page(settings: Settings, supervisor: Running | None, *, expected: bool) -> Finding:
+    """The gateway answers, or its port is there for it."""
+    url = supervisor.url if supervisor else f"http://{ports.reachable(settings.teji_host)}:{settings.teji_port}"
+    async with httpx.AsyncClient(timeout=_HEALTH_TIMEOUT_S, trust_env=False) as client:
+        try:
+            health = (await client.get(f"{url}/health")).json()
+            status, reasons = str(health["status"]), "; ".join(health["reasons"])
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            status, reasons = "", ""
+    if status == "ok":
+        return ok("page", url)
+    if status:
+        return warn("page", f"{url} is {status}: {reasons}", "Put right what it names; it recovers by itself.")
+    if expected:
+        return fail("page", f"{url} does not answer, but a gateway runs", "Look at its log, and at TEJI_HOST.")
+    return _port(settings)
+
+
+def _port(settings: Settings) -> Finding:
+    host, port = settings.teji_host, settings.teji_port
+    try:
+        ports.demanded(host, port)
+    except Misconfigured as error:
+        return fail("port", str(error), "Set TEJI_PORT or use --port.")
+    return ok("port", f"{host}:{port} is free")
