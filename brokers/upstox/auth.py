@@ -5,7 +5,9 @@ file of its own, both readable by their owner only.
 """
 
 import base64
-import os
+import contextlib
+import fcntl
+import tempfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,65 +15,106 @@ import httpx
 import orjson
 from cryptography.fernet import Fernet, InvalidToken
 
-from brokers.upstox.rest import NeedsLogin, translated
+from brokers.upstox.rest import NeedsLogin, Throttled, complaint, translated
 from bus.settings import Settings
-from schemas.errors import Misconfigured
+from schemas.errors import Misconfigured, Unavailable
 
 DIALOG_PATH: Final = "/v2/login/authorization/dialog"
 TOKEN_PATH: Final = "/v2/login/authorization/token"  # noqa: S105 - a path
 
 
 class TokenStore:
-    """The token of the environment, else the one that a login left in TEJI_HOME."""
+    """The token of the environment, else the one that a login left in TEJI_HOME; never one that the venue refused."""
 
     def __init__(self, settings: Settings) -> None:
-        self._given = settings.upstox_access_token.get_secret_value()
+        self._given = settings.upstox_access_token.get_secret_value().strip()
+        if not _is_clean(self._given):
+            raise Misconfigured("UPSTOX_ACCESS_TOKEN has characters that no token has: copy it again.")
         self._folder = settings.home / "secrets"
         self._file = self._folder / "upstox.token"
-        self._read: tuple[int, str | None] = (-1, None)
+        self._key_file = self._folder / "key"
+        self._seen: tuple[int, int] | None = None  # inode and time of the file that `_read` came from
+        self._read: str | None = None
+        self._refused: set[str] = set()
 
     def current(self) -> str | None:
-        return self._given or self._stored()
+        for token in (self._given, self._stored()):
+            if token and token not in self._refused:
+                return token
+        return None
+
+    def refuse(self, token: str) -> None:
+        """The venue says that this one is dead. It is not offered again; another login ends the wait."""
+        self._refused.add(token)
 
     def _stored(self) -> str | None:
         try:
-            changed = self._file.stat().st_mtime_ns
+            stat = self._file.stat()
+            if self._seen != (stat.st_ino, stat.st_mtime_ns):
+                self._read = self._opened()
+                self._seen = (stat.st_ino, stat.st_mtime_ns)
         except FileNotFoundError:
             return None
-        if changed != self._read[0]:
-            self._read = (changed, self._decrypt(self._file.read_bytes()))
-        return self._read[1]
+        except OSError as error:
+            raise Misconfigured(f"Cannot read {error.filename} ({error.strerror}): it has to be ours.") from None
+        return self._read
+
+    def _opened(self) -> str | None:
+        """None where the file is damaged or of another key: as good as no token, a login replaces it."""
+        try:
+            token = Fernet(self._key_file.read_bytes()).decrypt(self._file.read_bytes()).decode()
+        except (InvalidToken, ValueError):
+            return None
+        return token if _is_clean(token) else None
 
     def save(self, token: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _write_private(self._file, Fernet(self._key()).encrypt(token.encode()))
-
-    def _decrypt(self, sealed: bytes) -> str | None:
         try:
-            return Fernet(self._key()).decrypt(sealed).decode()
-        except InvalidToken:
-            return None  # another key's: as good as no token, a login replaces it
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._folder.chmod(0o700)
+            with open(self._folder / "lock", "w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # two that make a key at once would lock one another out
+                _write_private(self._file, Fernet(self._key()).encrypt(token.encode()))
+        except OSError as error:
+            where = f"{self._folder} ({error.strerror})"
+            raise Misconfigured(f"Cannot write in {where}: set TEJI_HOME to a folder of yours.") from None
 
     def _key(self) -> bytes:
-        path = self._folder / "key"
-        if not path.exists():
-            _write_private(path, Fernet.generate_key())
-        return path.read_bytes()
+        """Made at the first login, and anew where it is damaged: what it had sealed is lost then anyway."""
+        with contextlib.suppress(FileNotFoundError):
+            key = self._key_file.read_bytes()
+            if _is_key(key):
+                return key
+        key = Fernet.generate_key()
+        _write_private(self._key_file, key)
+        return key
+
+
+def _is_clean(token: str) -> bool:
+    return all("!" <= letter <= "~" for letter in token)
+
+
+def _is_key(key: bytes) -> bool:
+    try:
+        Fernet(key)
+    except ValueError:
+        return False
+    return True
 
 
 def _write_private(path: Path, body: bytes) -> None:
     """Whole or not at all, and never readable by others in between."""
-    part = path.with_suffix(f".{os.getpid()}.part")
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # opens with mode 0600
+    part = Path(name)
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(handle, "wb") as file:
             file.write(body)
         part.replace(path)
-    except OSError as error:
-        raise Misconfigured(f"Cannot write {path} ({error.strerror}): set TEJI_HOME to a folder of yours.") from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 async def exchange_code(client: httpx.AsyncClient, settings: Settings, code: str) -> str:
-    """The access token for the code that the login dialog sent along. A code works once."""
+    """The access token for the code that the login dialog sent along. A code works once, whatever comes of it."""
     form = {
         "code": code,
         "client_id": settings.upstox_api_key,
@@ -81,9 +124,16 @@ async def exchange_code(client: httpx.AsyncClient, settings: Settings, code: str
     }
     with translated():
         answer = await client.post(settings.upstox_api_url + TOKEN_PATH, data=form)
-    if answer.status_code != 200:
-        raise NeedsLogin(f"the venue does not accept the login code ({answer.status_code})")
-    return str(answer.json()["access_token"])
+    body = _decoded(answer.content)
+    if answer.status_code == 429:
+        raise Throttled("429: too many logins")
+    if answer.status_code == 423 or answer.status_code >= 500:
+        raise Unavailable(f"the venue answers the login with {answer.status_code}")
+    token = body.get("access_token")
+    if answer.status_code != 200 or not isinstance(token, str) or not token or not _is_clean(token):
+        why, _ = complaint(body)
+        raise NeedsLogin(f"the venue does not accept the login code ({why or answer.status_code})")
+    return token
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -92,7 +142,15 @@ def claims(token: str) -> dict[str, Any]:
     if len(parts) != 3:
         return {}
     try:
-        body = orjson.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return _decoded(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except ValueError:
         return {}
-    return body if isinstance(body, dict) else {}
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -2,9 +2,12 @@
 
 Two steps: the authorize call tells in JSON why it refuses, a bare handshake does not. Its URL works once, so every
 connection asks for a new one. TLS is always verified. The receive path makes no copy and no task per frame.
+
+The URL carries a secret, and so does the library's text about a wrong one: neither gets into an error of ours.
 """
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,32 +17,30 @@ from urllib.parse import urlsplit, urlunsplit
 import orjson
 import picows
 
-from brokers.upstox.rest import Blocked, NeedsLogin, Rest
+from brokers.upstox.limits import FRAME_MAX_BYTES, KEYS_PER_MESSAGE
+from brokers.upstox.rest import Blocked, NeedsLogin, Rest, Throttled
 from schemas.commands import Mode
 from schemas.errors import Unavailable
 
 _AUTHORIZE: Final = "/v3/feed/market-data-feed/authorize"
-_FRAME_MAX_BYTES: Final = 16 * 1024 * 1024
-_KEYS_PER_MESSAGE: Final = 500
-
-#: Keys one connection may carry in a mode (documented for normal accounts).
-MODE_CAPS: Final = {Mode.LTPC: 5000, Mode.OPTION_GREEKS: 3000, Mode.FULL: 2000, Mode.FULL_D30: 50}
+_HANDSHAKE_S: Final = 10.0
 
 OnFrame = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """Why a connection ended, for people and for metrics."""
+    """Why a connection ended: a word for metrics, a sentence for people."""
 
-    code: int
+    cause: str
     reason: str
 
 
 async def authorize(rest: Rest, feed_url: str = "") -> str:
     """A URL for one connection. `feed_url` replaces its host (a tunnel, a test)."""
     data = await rest.get(_AUTHORIZE, counted=False)
-    url = str(data.get("authorized_redirect_uri") or data.get("authorizedRedirectUri") or "")
+    told = data if isinstance(data, dict) else {}
+    url = str(told.get("authorized_redirect_uri") or told.get("authorizedRedirectUri") or "")
     if not url.startswith(("ws://", "wss://")):
         raise Unavailable("the venue authorized the feed without saying where it is")
     if feed_url:
@@ -49,48 +50,85 @@ async def authorize(rest: Rest, feed_url: str = "") -> str:
 
 
 class FeedSocket(picows.WSListener):
-    """One open connection. Binary frames go to `on_frame`, as a view that is good during the call only."""
+    """One open connection. Binary frames go to `on_frame`, as a view that is good during the call only.
+
+    `closed` tells when it has ended and why; it raises what a callback raised. Nothing is handed out after that.
+    """
 
     def __init__(self, on_frame: OnFrame, on_text: Callable[[str], None]) -> None:
         self._on_frame = on_frame
         self._on_text = on_text
-        self._parts: list[bytes] = []
+        self._parts: list[bytes] = []  # of a message in several frames
+        self._parts_are_text = False
         self._transport: picows.WSTransport | None = None
         self._number = 0
+        self._ended = False
         self.closed: asyncio.Future[Closed] = asyncio.get_running_loop().create_future()
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
+        if self._ended:  # whoever wanted it has gone meanwhile
+            transport.disconnect(graceful=False)
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if self._ended:
+            return  # what was behind the end in the same packet
+        try:
+            if frame.msg_type == picows.WSMsgType.BINARY and frame.fin:
+                self._on_frame(frame.get_payload_as_memoryview())
+            else:
+                self._on_rare(transport, frame)
+        except Exception as bug:  # handed on: the library would only log it
+            self._fail(bug)
+
+    def _on_rare(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         kind = frame.msg_type
-        if kind == picows.WSMsgType.BINARY and frame.fin and not self._parts:
-            self._on_frame(frame.get_payload_as_memoryview())
-        elif kind in (picows.WSMsgType.BINARY, picows.WSMsgType.CONTINUATION):
-            self._parts.append(frame.get_payload_as_bytes())
-            if frame.fin:
-                whole, self._parts = b"".join(self._parts), []
-                self._on_frame(whole)
-        elif kind == picows.WSMsgType.TEXT:
-            self._on_text(frame.get_payload_as_bytes().decode(errors="replace"))
-        elif kind == picows.WSMsgType.CLOSE:
-            self._end(int(frame.get_close_code().value), str(frame.get_close_reason() or "closed by the venue"))
+        if kind == picows.WSMsgType.CLOSE:
+            code, why = int(frame.get_close_code().value), frame.get_close_reason() or "no reason given"
+            self._end(f"closed_{code}", f"the venue closed the connection ({code}): {why}")
             transport.disconnect()
+        elif kind in (picows.WSMsgType.TEXT, picows.WSMsgType.BINARY):
+            self._parts, self._parts_are_text = [], kind == picows.WSMsgType.TEXT
+            self._gather(frame)
+        elif kind == picows.WSMsgType.CONTINUATION:
+            self._gather(frame)
 
-    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:  # noqa: ARG002 - picows's signature
-        self._end(1006, "the connection broke")
+    def _gather(self, frame: picows.WSFrame) -> None:
+        self._parts.append(frame.get_payload_as_bytes())
+        if sum(map(len, self._parts)) > FRAME_MAX_BYTES:
+            self.disconnect("too_large", f"a message of more than {FRAME_MAX_BYTES >> 20} MiB")
+        elif frame.fin:
+            whole, self._parts = b"".join(self._parts), []
+            self._on_text(whole.decode(errors="replace")) if self._parts_are_text else self._on_frame(whole)
 
-    def _end(self, code: int, reason: str) -> None:
+    def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+        handshake: Any = transport.close_handshake
+        sent = handshake.sent if handshake is not None else None
+        if sent is None:
+            self._end("broken", "the connection broke")
+        elif sent.code == picows.WSCloseCode.GOING_AWAY:  # so the library says that it got no answer to a ping
+            self._end("no_pong", "the venue does not answer pings")
+        else:
+            self._end("protocol", f"the venue broke the rules of the protocol: {sent.reason}")
+
+    def _end(self, cause: str, reason: str) -> None:
+        self._ended = True
         if not self.closed.done():
-            self.closed.set_result(Closed(code, reason))
+            self.closed.set_result(Closed(cause, reason))
+
+    def _fail(self, bug: Exception) -> None:
+        self._ended = True
+        if not self.closed.done():
+            self.closed.set_exception(bug)
 
     def send(self, method: str, keys: Iterable[str], mode: Mode | None = None) -> None:
         """Ask for `sub`, `unsub` or `change_mode`. The venue never answers this."""
-        assert self._transport is not None
+        if self._transport is None or self._ended:
+            return
         wanted = sorted(keys)
-        for start in range(0, len(wanted), _KEYS_PER_MESSAGE):
+        for start in range(0, len(wanted), KEYS_PER_MESSAGE):
             self._number += 1
-            data: dict[str, Any] = {"instrumentKeys": wanted[start : start + _KEYS_PER_MESSAGE]}
+            data: dict[str, Any] = {"instrumentKeys": wanted[start : start + KEYS_PER_MESSAGE]}
             if mode is not None:
                 data["mode"] = mode.value
             message = orjson.dumps({"guid": f"teji-{self._number:06}", "method": method, "data": data})
@@ -98,39 +136,53 @@ class FeedSocket(picows.WSListener):
 
     def hold(self, held: bool) -> None:
         """Stop reading, or go on: while we hold, the venue conflates on its side."""
-        if self._transport is not None and not self.closed.done():
+        if self._transport is not None and not self._ended:
             transport = self._transport.underlying_transport
             transport.pause_reading() if held else transport.resume_reading()
 
-    def disconnect(self, reason: str) -> None:
-        self._end(1000, reason)
+    def disconnect(self, cause: str, reason: str) -> None:
+        """Hand out nothing more and cut the line."""
+        self._end(cause, reason)
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
 
+    async def wait_gone(self) -> None:
+        """Until the line is cut for the other side too."""
+        if self._transport is not None:
+            with contextlib.suppress(picows.WSError):  # `closed` has said it
+                await self._transport.wait_disconnected()
 
-async def connect(
-    url: str, on_frame: OnFrame, on_text: Callable[[str], None], *, ping_s: float, handshake_s: float = 10.0
-) -> FeedSocket:
+
+async def connect(url: str, on_frame: OnFrame, on_text: Callable[[str], None], *, ping_s: float) -> FeedSocket:
     """Open the socket, or say why not. An idle connection is pinged; one that does not pong is ended."""
-    context = ssl.create_default_context() if url.startswith("wss://") else None
+    context = await asyncio.to_thread(ssl.create_default_context) if url.startswith("wss://") else None
+    socket = FeedSocket(on_frame, on_text)
     try:
         _, listener = await picows.ws_connect(
-            lambda: FeedSocket(on_frame, on_text),
+            lambda *_: socket,
             url,
             ssl_context=context,
-            websocket_handshake_timeout=handshake_s,
+            websocket_handshake_timeout=_HANDSHAKE_S,
             enable_auto_ping=True,
             auto_ping_idle_timeout=ping_s,
             auto_ping_reply_timeout=ping_s,
-            max_frame_size=_FRAME_MAX_BYTES,
+            max_frame_size=FRAME_MAX_BYTES,
             use_aiofastnet=False,  # its transport reads until the socket is dry: a flood would starve the loop
         )
+    except asyncio.CancelledError:
+        socket.disconnect("abandoned", "nobody waits for it any more")
+        raise
     except picows.WSError as error:
         raise _refusal(error) from None
-    except (OSError, TimeoutError, asyncio.IncompleteReadError) as error:
-        raise Unavailable(f"the feed does not answer: {str(error) or type(error).__name__}") from error
-    assert isinstance(listener, FeedSocket)
-    return listener
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Unavailable(f"the feed does not answer: {_text(error)}") from None
+    if listener is None:  # so the library returns where the line is cut during the handshake
+        raise Unavailable("the feed hung up during the handshake")
+    return socket
+
+
+def _text(error: Exception) -> str:
+    return "its address is none" if type(error) is ValueError else str(error) or type(error).__name__
 
 
 def _refusal(error: Exception) -> Unavailable:
@@ -139,4 +191,6 @@ def _refusal(error: Exception) -> Unavailable:
         return NeedsLogin("the feed refuses the access token (401)")
     if status == 403:
         return Blocked("the feed refuses the connection (403)")
-    return Unavailable(f"the feed's handshake failed: {error}")
+    if status == 429:
+        return Throttled("the feed is connected to too often (429)")
+    return Unavailable(f"the feed's handshake failed ({status or type(error).__name__})")

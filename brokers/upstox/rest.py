@@ -3,17 +3,18 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 import orjson
 
-from schemas.errors import Rejected, Unavailable
+from schemas.errors import Misconfigured, Rejected, Unavailable
 
 USER_AGENT: Final = "teji/0.1 (+python)"  # the assets host turns away clients without one
 _TIMEOUT_S: Final = 10.0
+_SHOWN_MAX: Final = 300  # of a message of the venue
 
 #: Calls allowed per window of seconds. Below the venue's own 50, 500 and 2000, so that others can call too.
 READ_BUDGET: Final = ((1.0, 25), (60.0, 400), (1800.0, 1800))
@@ -71,13 +72,13 @@ class Rest:
 
     async def get(self, path: str, params: dict[str, str] | None = None, *, counted: bool = True) -> Any:
         """The `data` of a successful answer."""
-        token = self._token()
-        if not token:
-            raise NeedsLogin("no access token")
         if counted:
             async with self._turn:
                 await asyncio.sleep(self._budget.wait_s())
                 self._budget.spend()
+        token = self._token()
+        if not token:
+            raise NeedsLogin("no access token")
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         with translated():
             response = await self._client.get(self._api_url + path, params=params, headers=headers)
@@ -85,42 +86,51 @@ class Rest:
 
 
 @contextlib.contextmanager
-def translated() -> Any:
+def translated() -> Iterator[None]:
+    """The library's errors as ours. Its text about what we sent may quote a secret, so that is not passed on."""
     try:
         yield
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise Misconfigured("One of UPSTOX_API_URL and UPSTOX_ASSETS_URL is no http address.") from None
+    except (httpx.LocalProtocolError, UnicodeError):
+        raise Misconfigured("The request to the venue cannot be written: is the access token garbled?") from None
     except httpx.HTTPError as error:
-        raise Unavailable(f"the venue does not answer: {str(error) or type(error).__name__}") from error
+        raise Unavailable(f"the venue does not answer: {error or type(error).__name__}") from error
 
 
 def payload(response: httpx.Response) -> Any:
     """The `data` of an answer, or the error that its status means. Bodies need not be JSON."""
-    try:
-        body = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        body = None
-    if response.status_code == 200 and isinstance(body, dict) and body.get("status") == "success":
+    body = _json(response)
+    status = response.status_code
+    if status == 200 and isinstance(body, dict) and body.get("status") == "success":
         return body.get("data")
-    code, message = _complaint(body)
-    match response.status_code:
-        case 401:
-            raise NeedsLogin(f"the venue refuses the access token ({code or 401})")
-        case 403 if not code:
-            raise Blocked("403 without a JSON body: blocked at the edge")
-        case 403:
-            raise Blocked(f"403 {code}: {message}")
-        case 429:
-            raise Throttled("429: too many calls")
-        case 423 | 500 | 502 | 503 | 504:
-            raise Unavailable(f"the venue answers {response.status_code} {code} {message}".strip())
-    raise VenueError(response.status_code, code, message or "an answer that is not in the venue's form")
+    code, message = complaint(body)
+    if status == 401:
+        raise NeedsLogin(f"the venue refuses the access token ({code or 401})")
+    if status == 403:
+        raise Blocked(f"403 {code}: {message}" if code else "403 without a JSON body: blocked at the edge")
+    if status == 429:
+        raise Throttled("429: too many calls")
+    if status == 423 or status >= 500:
+        raise Unavailable(f"the venue answers {status} {code} {message}".strip())
+    raise VenueError(status, code, message or "an answer that is not in the venue's form")
 
 
-def _complaint(body: Any) -> tuple[str, str]:
+def _json(response: httpx.Response) -> Any:
+    try:
+        return orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def complaint(body: Any) -> tuple[str, str]:
+    """Code and message of the first error in a body, in either of the venue's spellings; empty where there is none."""
     errors = body.get("errors") if isinstance(body, dict) else None
     if not (isinstance(errors, list) and errors and isinstance(errors[0], dict)):
         return "", ""
     first = errors[0]
-    return str(first.get("error_code") or first.get("errorCode") or ""), str(first.get("message") or "")
+    code, message = first.get("error_code") or first.get("errorCode"), first.get("message")
+    return str(code or "")[:_SHOWN_MAX], str(message or "")[:_SHOWN_MAX]
 
 
 @contextlib.asynccontextmanager
