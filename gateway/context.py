@@ -12,7 +12,7 @@ from bus.inbox import Writer
 from bus.postgres import Pool
 from bus.settings import Settings
 from gateway.directory import Directory
-from gateway.frames import Events
+from gateway.frames import Candles, Events
 from gateway.history import History
 from gateway.sse import Streams
 from gateway.tail import Tail
@@ -28,6 +28,7 @@ class Gateway:
     history: History
     tails: Mapping[str, Tail]
     streams: Streams
+    candles: Candles
     events: Events
     migrated: asyncio.Event  # Postgres has our tables
     started_ms: int

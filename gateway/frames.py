@@ -150,12 +150,21 @@ class Candles:
     def __init__(self, index: BarIndex) -> None:
         self._index = index
         self._newest: dict[str, tuple[int, bytes]] = {}  # instrument -> ts and bar
-        self._chains: dict[tuple[str, bytes], bytes] = {}  # (underlying, expiry) -> chain
+        self._chains: dict[tuple[str, bytes], tuple[int, bytes]] = {}  # (underlying, expiry) -> entry ms and chain
+
+    def forget_before(self, ms: int) -> int:
+        """Drop what came in entries older than `ms`: trimming has taken them."""
+        dropped = self._index.forget_before(ms)
+        for instrument in [key for key in self._newest if key not in self._index]:
+            del self._newest[instrument]
+        for pair in [pair for pair, (entry_ms, _) in self._chains.items() if entry_ms < ms]:
+            del self._chains[pair]
+        return dropped
 
     def remember(self, position: Position, fields: Fields) -> None:
         data = field(fields, b"data")
         if b"underlying" in fields:
-            self._chains[fields[b"underlying"].decode(), field(fields, b"expiry")] = data
+            self._chains[fields[b"underlying"].decode(), field(fields, b"expiry")] = (position.ms, data)
             return
         instrument, ts = field(fields, b"instrument").decode(), int(field(fields, b"ts"))
         newest = self._index.add(instrument, ts, position, rev_of(data))
@@ -173,7 +182,7 @@ class Candles:
             Shown(body("candle", data)) for _, (_, data) in sorted(bars.items(), key=lambda bar: (bar[1][0], bar[0]))
         ]
         chains = sorted(pair for pair in self._chains if wanted is None or pair[0] in wanted)
-        return shown + [Shown(body("chain", self._chains[pair])) for pair in chains]
+        return shown + [Shown(body("chain", self._chains[pair][1])) for pair in chains]
 
 
 _REV: Final = re.compile(rb'"rev":\s?(\d{1,9})\s*\}\s*\Z')

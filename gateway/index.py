@@ -7,6 +7,9 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
 
 from gateway.positions import Position
 
@@ -21,8 +24,8 @@ class _Column:
     rev: "array[int]" = field(default_factory=lambda: array("H"))
 
 
-_SEQ_MAX = (1 << 32) - 1
-_REV_MAX = (1 << 16) - 1
+_SEQ_MAX: Final = (1 << 32) - 1
+_REV_MAX: Final = (1 << 16) - 1
 
 
 class BarIndex:
@@ -72,15 +75,15 @@ class BarIndex:
         """Drop the bars whose entries are older than `ms`, as trimming did; says how many."""
         dropped = 0
         for instrument, column in list(self._columns.items()):
-            keep = [at for at, entry_ms in enumerate(column.ms) if entry_ms >= ms]
-            if len(keep) == len(column.ms):
-                continue
-            dropped += len(column.ms) - len(keep)
-            if keep:
+            old = np.flatnonzero(np.frombuffer(column.ms, np.uint64) < ms).tolist()
+            dropped += len(old)
+            if len(old) == len(column.ms):
+                del self._columns[instrument]
+            elif old:
+                gone = set(old)
+                keep = [at for at in range(len(column.ms)) if at not in gone]
                 kept = [array(values.typecode, (values[at] for at in keep)) for values in _parts(column)]
                 self._columns[instrument] = _Column(*kept)
-            else:
-                del self._columns[instrument]
         return dropped
 
 

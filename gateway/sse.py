@@ -167,12 +167,14 @@ class Streams:
         serving = asyncio.create_task(session.run(vector))
         gone = asyncio.create_task(_gone(receive))
         self._open[connection] = serving
+        metrics.SSE_CLIENTS.labels(path.tail.feed.name).inc()
         try:
             await asyncio.wait({serving, gone}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             await end((serving, gone))
             path.tail.feed.leave(connection)
             del self._open[connection]
+            metrics.SSE_CLIENTS.labels(path.tail.feed.name).dec()
         ending = None if serving.cancelled() else serving.exception()
         if ending is not None and not isinstance(ending, TimeoutError):
             raise ending

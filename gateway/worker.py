@@ -22,6 +22,7 @@ from gateway.frames import Candles, Codec, Events, Orders, Signals, Ticks
 from gateway.history import History
 from gateway.hub import Feed
 from gateway.index import BarIndex
+from gateway.positions import of_entry
 from gateway.sse import Path, Streams
 from gateway.tail import Tail
 from gateway.tasks import end
@@ -31,6 +32,7 @@ from schemas.errors import Misconfigured, Unavailable
 log = structlog.get_logger("gateway")
 
 _RETRY_S: Final = 1.0
+_FORGET_S: Final = 300.0
 _LOG_TAIL: Final = 500  # entries of a log that are read at the start
 _EVENTS_TAIL: Final = 4_000  # far enough back to find the last state of each shard's feed
 
@@ -56,6 +58,17 @@ def _endless(gateway: Gateway) -> Iterator[Coroutine[Any, Any, None]]:
     for tail in gateway.tails.values():
         yield tail.run()
     yield gateway.streams.beat()
+    yield _forget_trimmed(gateway)
+
+
+async def _forget_trimmed(gateway: Gateway) -> None:
+    """What trimming took from the streams leaves the memory too."""
+    while True:
+        await asyncio.sleep(_FORGET_S)
+        with contextlib.suppress(Unavailable):
+            names = [streams.trimmed(streams.candles(shard)) for shard in range(gateway.settings.teji_shards)]
+            marks = [await gateway.bus.get(name) for name in names]
+            gateway.candles.forget_before(min((of_entry(mark).ms if mark else 0) for mark in marks))
 
 
 @asynccontextmanager
@@ -63,7 +76,8 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
     """The parts, connected to one another."""
     settings, bus = worker.settings, worker.bus
     index, events, migrated = BarIndex(), Events(), asyncio.Event()
-    tails = _tails(worker, index, events)
+    candles = Candles(index)
+    tails = _tails(worker, candles, events)
     directory = Directory(bus, settings.teji_shards)
     paths = {
         "live": Path(tails["live"], "instruments", count=8, state=True),
@@ -84,13 +98,14 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             ),
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
+            candles=candles,
             events=events,
             migrated=migrated,
             started_ms=clock.now_ms(),
         )
 
 
-def _tails(worker: Worker, index: BarIndex, events: Events) -> dict[str, Tail]:
+def _tails(worker: Worker, candles: Candles, events: Events) -> dict[str, Tail]:
     shards = range(worker.settings.teji_shards)
 
     def tail(
@@ -102,7 +117,7 @@ def _tails(worker: Worker, index: BarIndex, events: Events) -> dict[str, Tail]:
     bars = [stream for shard in shards for stream in (streams.candles(shard), streams.chain(shard))]
     return {
         "live": tail("live", ticks, Ticks(), 64, 1, wanted=False),
-        "candles": tail("candles", bars, Candles(index), 2_000, None),
+        "candles": tail("candles", bars, candles, 2_000, None),
         "orders": tail("orders", [streams.ORDERS], Orders(), 500, _LOG_TAIL),
         "signals": tail("signals", [streams.SIGNALS], Signals(), 500, _LOG_TAIL),
         "events": tail("events", [streams.EVENTS], events, 500, _EVENTS_TAIL),
