@@ -44,11 +44,12 @@ def header(stream: str) -> str:
 
 
 def lines(stream: str, entry_id: str, fields: Fields) -> list[str]:
-    """An entry for a person. What is not in our form is shown as it is."""
+    """An entry for a person. What is not in our form is shown as it is; nothing reaches the terminal as a control."""
     try:
-        return _LINES.get(family(stream), _other)(entry_id, fields)
-    except (KeyError, ValueError, TypeError):
-        return _other(entry_id, fields)
+        made = _LINES.get(family(stream), _other)(entry_id, fields)
+    except (LookupError, ValueError, TypeError, OverflowError, OSError):  # the last two: times out of range
+        made = _other(entry_id, fields)
+    return ["".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line) for line in made]
 
 
 def objects(stream: str, entry_id: str, fields: Fields) -> list[dict[str, Any]]:

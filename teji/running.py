@@ -89,7 +89,7 @@ def _keep_venues_apart(home: Path, venue: Venue) -> None:
     elif (kept := mark.read_text().strip()) != venue.value:
         raise Misconfigured(
             f"{home} holds the data of venue {kept}: give {venue.value} a folder of its own, "
-            f"TEJI_HOME={home.name}-{venue.value}."
+            f"TEJI_HOME={home.with_name(home.name + '-' + venue.value)}."
         )
 
 
