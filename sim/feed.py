@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from proto import feed_pb2 as pb
 from sim.auth import Claims
 from sim.faults import Faults
-from sim.hours import Hours
+from sim.hours import MINUTE_MS, Hours
 from sim.market import Update
 from sim.settings import Mode, SimSettings
 from sim.status import market_info
@@ -107,6 +107,7 @@ class Hub:
         self._count = 0
         self._shared = Usage()
         self._info = market_info(hours, self.ts_ms)
+        self._minute = self.ts_ms // MINUTE_MS
 
     def has_room(self, user_id: str) -> bool:
         """Whether another connection of the user is within the limit."""
@@ -148,6 +149,10 @@ class Hub:
             connection.touch(set(connection.rows))
 
     def _publish_status(self) -> None:
+        minute = self.ts_ms // MINUTE_MS
+        if minute == self._minute:  # phases begin with a minute
+            return
+        self._minute = minute
         info = market_info(self.hours, self.ts_ms)
         if info != self._info:
             self._info = info

@@ -72,6 +72,7 @@ class _Minute:
     ends_ms: list[int]
     spots: F64  # intervals x paths
     open: Bools
+    auctions: list[Auction]  # under way at some time of it
     trade_rate: F64
     quote_rate: F64
     oi: I64
@@ -94,6 +95,7 @@ class Market:
         self._anchors = np.column_stack([history.paths.path(name, self.on) for name in self.columns.paths])
         self._anchor_ms = int(history.paths.times(self.on)[0])
         self._spans = [self._span(each) for each in listing.instruments]
+        self._vols = np.array([paths.yearly_vol(history.paths.specs[name]) for name in self.columns.paths])
         self._shares_stop_ms = shares_stop_ms(self.hours, self.on)
         self._minute: _Minute | None = None
         self.auctions = auctions.of_day(self.columns, history, self.on)
@@ -183,27 +185,29 @@ class Market:
         return self._minute
 
     def _plan(self, start_ms: int) -> _Minute:
-        columns = self.columns
+        columns, end_ms = self.columns, start_ms + MINUTE_MS
         is_open = np.array([any(start <= start_ms < end for start, end in span) for span in self._spans])
-        end_ms = start_ms + MINUTE_MS
-        called = any(each.start_ms <= end_ms and start_ms <= each.match_ms for each in self.auctions)
-        # A closed market is one interval: nothing can happen before the minute is over.
-        step_ms = (self.conflation_ms or EVENT_STEP_MS) if called or is_open.any() else MINUTE_MS
-        offsets = np.append(np.arange(step_ms, MINUTE_MS, step_ms), MINUTE_MS).astype(np.int64)
-        first = [self._anchor_index(start_ms + knot * paths.POINT_MS) for knot in range(paths.POINTS_PER_MINUTE + 1)]
-        anchors = self._anchors[first]
+        called = [each for each in self.auctions if each.start_ms <= end_ms and start_ms <= each.match_ms]
+        anchors = self._anchors[
+            [self._anchor_index(start_ms + knot) for knot in range(0, MINUTE_MS + 1, paths.POINT_MS)]
+        ]
         draw = generator(self.seed, "live", start_ms)
-        vols = np.array([paths.yearly_vol(self.history.paths.specs[name]) for name in columns.paths])
+        if not called and not is_open.any():  # one interval: nothing can happen before the minute is over
+            idle = np.zeros(len(is_open))
+            return _Minute(start_ms, [end_ms], anchors[-1:], is_open, [], idle, idle, self.oi, draw)
+        step_ms = self.conflation_ms or EVENT_STEP_MS
+        offsets = np.append(np.arange(step_ms, MINUTE_MS, step_ms), MINUTE_MS).astype(np.int64)
         moneyness = columns.moneyness(anchors[0][columns.path], float(anchors[0][-1]), start_ms)
         rate = columns.trade_rate(moneyness) * self._busy(start_ms)
         return _Minute(
             start_ms=start_ms,
             ends_ms=(start_ms + offsets).tolist(),
-            spots=paths.fine(anchors, offsets, vols, draw),
+            spots=paths.fine(anchors, offsets, self._vols, draw),
             open=is_open,
+            auctions=called,
             trade_rate=rate,
             quote_rate=0.15 + _REQUOTES * np.sqrt(np.minimum(rate / 14.0, 1.0)),
-            oi=self._open_interest(start_ms + MINUTE_MS),
+            oi=self._open_interest(end_ms),
             draw=draw,
         )
 
@@ -237,7 +241,7 @@ class Market:
             yield from self._one_by_one(minute, requoted, trades, start_ms)
             requoted = traded = trades.row[:0]
         ticked = self._tick_indices(minute, end_ms)
-        called = self._hold_auctions(start_ms, end_ms)
+        called = self._hold_auctions(minute, start_ms, end_ms)
         self.now_ms = end_ms
         if end_ms == minute.start_ms + MINUTE_MS:
             self.candles.finish(minute.start_ms, self.oi)
@@ -323,9 +327,9 @@ class Market:
 
     # --- auctions ----------------------------------------------------------------------------------------------------
 
-    def _hold_auctions(self, start_ms: int, end_ms: int) -> I64:
+    def _hold_auctions(self, minute: _Minute, start_ms: int, end_ms: int) -> I64:
         """Indications once a second while orders are taken, then the match; the rows that changed."""
-        now = [each for each in self.auctions if each.start_ms <= end_ms and start_ms <= each.match_ms]
+        now = [each for each in minute.auctions if each.start_ms <= end_ms and start_ms <= each.match_ms]
         if not now:
             return _NO_ROWS
         matched = [each for each in now if each.match_ms < end_ms]

@@ -65,7 +65,7 @@ async def built_from(exchange: Exchange, client: httpx.AsyncClient, minutes: int
     return reference
 
 
-@pytest.mark.parametrize(("conflation_ms", "instruments"), [(300, 60), (700, 60), (1_000, 60), (0, 30)])
+@pytest.mark.parametrize(("conflation_ms", "instruments"), [(300, 60), (700, 30), (1_000, 30), (0, 30)])
 async def test_bars_from_the_feed_equal_the_candles(conflation_ms: int, instruments: int) -> None:
     async with (
         served(conflation_ms=conflation_ms, instruments=instruments) as exchange,

@@ -35,7 +35,7 @@ class Watched:
 @pytest.fixture(scope="module", params=[300, 0, 700], ids=["300 ms", "every event", "700 ms"])
 def watched(request: pytest.FixtureRequest) -> tuple[Market, Watched]:
     found, seen = market(conflation_ms=request.param), Watched()
-    for update in steps(found, 2.5):
+    for update in steps(found, 2.5 if found.conflation_ms else 1.1):
         seen.updates.append(update)
         seen.states.append({name: getattr(found, name).copy() for name in DYNAMIC})
     return found, seen
@@ -143,7 +143,7 @@ def test_quantities_are_whole_lots() -> None:
 
 
 def test_the_live_market_carries_on_where_history_ends() -> None:
-    found = market(start=None, always_open=True) if False else market()
+    found = market()
     before = found.ltp.copy()
     for _ in steps(found, 1):
         pass
