@@ -13,7 +13,7 @@ import pytest
 from bus import embedded
 from bus.connection import Bus
 from bus.settings import Settings
-from gateway import sse
+from gateway import hub, sse
 from gateway.positions import ORIGIN, parse
 from schemas import streams
 from schemas.events import Event, EventKind
@@ -48,6 +48,15 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to a socket: the server's transport, and ASGI's send alone."""
     if request.param == "plain":
         monkeypatch.setattr(sse, "transport_of", lambda scope, send: None)
+    return str(request.param)
+
+
+@pytest.fixture(params=["from memory", "from the stream"])
+def source(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A reader from behind is served from what the feed remembers, or, where that is next to nothing, by XRANGE."""
+    if request.param == "from the stream":
+        monkeypatch.setattr(hub, "_RING_BYTES", 0)
+        monkeypatch.setattr(hub, "_RING_LEAST", 1)
     return str(request.param)
 
 
@@ -142,7 +151,7 @@ async def test_an_instrument_that_only_the_feed_knows_can_be_followed(settings: 
 # Resuming
 
 
-async def test_a_drop_at_any_event_loses_and_repeats_nothing(settings: Settings, way: str) -> None:
+async def test_a_drop_at_any_event_loses_and_repeats_nothing(settings: Settings, way: str, source: str) -> None:
     """Entries of one to four ticks, a client that leaves after each event in turn, the rest read again."""
     rows = [
         [(key, float(10 * at + n)) for n, key in enumerate((NIFTY, CALL, PUT, NIFTY)[: at % 4 + 1])] for at in range(8)
@@ -161,7 +170,7 @@ async def test_a_drop_at_any_event_loses_and_repeats_nothing(settings: Settings,
                 assert prices(await read_until(client, everything[-1])) == everything[seen + 1 :]
 
 
-async def test_a_drop_at_any_event_with_a_filter_loses_and_repeats_nothing(settings: Settings) -> None:
+async def test_a_drop_at_any_event_with_a_filter_loses_and_repeats_nothing(settings: Settings, source: str) -> None:
     rows = [[(NIFTY, 1.0), (CALL, 2.0)], [(NIFTY, 3.0)], [(CALL, 4.0), (NIFTY, 5.0), (CALL, 6.0)], [(CALL, 7.0)]]
     mine = [2.0, 4.0, 6.0, 7.0]
     async with running(settings) as house:
@@ -197,7 +206,7 @@ async def test_a_drop_in_the_middle_of_an_event_gets_it_again_whole(settings: Se
                 assert parsed(whole) == await again.message()
 
 
-async def test_a_resume_joins_the_live_flow_without_a_seam(settings: Settings, way: str) -> None:
+async def test_a_resume_joins_the_live_flow_without_a_seam(settings: Settings, way: str, source: str) -> None:
     """Clients that come and go at random while somebody writes as fast as they can."""
     chance = random.Random(7)
     total = 600
@@ -241,7 +250,7 @@ async def test_the_position_in_the_address_counts_where_no_header_is(settings: S
             assert [message.id for message in await client.messages(1)] == ids[3:]
 
 
-async def test_two_shards_and_a_chain_resume_each_at_its_own_place(settings: Settings) -> None:
+async def test_two_shards_and_a_chain_resume_each_at_its_own_place(settings: Settings, source: str) -> None:
     two = settings.model_copy(update={"teji_shards": 2})
     keys = {streams.shard_of(key, 2): key for key in (NIFTY, CALL, PUT, FUTURE, SHARE)}
     async with running(two) as house:
@@ -309,26 +318,25 @@ async def test_a_position_of_another_redis_is_a_gap_and_the_stream_goes_on(setti
 
 
 async def test_a_first_connection_is_told_the_newest_bar_of_each_instrument_it_asked_for(settings: Settings) -> None:
-    async with running(settings) as house:
+    async with Bus.open(settings.redis_url) as bus:
         for at in range(3):
             for key in (NIFTY, CALL, PUT):
-                last = await add_bar(house.bus, key, START + at * MINUTE, close=float(at))
-        corrected = await add_bar(house.bus, CALL, START + 2 * MINUTE, close=9.0, rev=2)
-        async with listening(house, f"candles?instruments={NIFTY},{CALL}") as client:
-            told = [orjson.loads(message.data) for message in await client.messages(2)]
-            assert {(one["instrument"], one["close"]) for one in told} == {(NIFTY, 2.0), (CALL, 9.0)}
-            await add_bar(house.bus, PUT, START + 3 * MINUTE)
-            following = await add_bar(house.bus, CALL, START + 3 * MINUTE)
-            assert [message.id for message in await client.messages(1)] == [following]
-        assert last < corrected
+                await add_bar(bus, key, START + at * MINUTE, close=float(at))
+        await add_bar(bus, CALL, START + 2 * MINUTE, close=9.0, rev=2)
+    async with running(settings) as house, listening(house, f"candles?instruments={NIFTY},{CALL}") as client:
+        told = [orjson.loads(message.data) for message in await client.messages(2)]
+        assert {(one["instrument"], one["close"]) for one in told} == {(NIFTY, 2.0), (CALL, 9.0)}
+        await add_bar(house.bus, PUT, START + 3 * MINUTE)
+        following = await add_bar(house.bus, CALL, START + 3 * MINUTE)
+        assert [message.id for message in await client.messages(1)] == [following]
 
 
 async def test_the_last_event_of_a_snapshot_says_where_it_was_taken(settings: Settings) -> None:
-    async with running(settings) as house:
+    async with Bus.open(settings.redis_url) as bus:
         for key in (NIFTY, CALL):
-            last = await add_bar(house.bus, key, START)
-        async with listening(house, "candles") as client:
-            assert [message.id for message in await client.messages(2)] == ["", last]
+            last = await add_bar(bus, key, START)
+    async with running(settings) as house, listening(house, "candles") as client:
+        assert [message.id for message in await client.messages(2)] == ["", last]
 
 
 async def test_a_snapshot_of_ticks_and_what_follows_is_every_instruments_state(settings: Settings, way: str) -> None:
@@ -378,23 +386,24 @@ async def test_events_begin_with_the_state_of_the_feed_and_the_last_twenty(setti
         return {"kind": kind.value, "data": one.model_dump_json()}
 
     status = {"state": "live", "shard": 0, "venue": "sim", "connections": 1, "desired": 3, "seen": 3}
-    async with running(settings) as house:
-        await house.bus.redis.xadd(streams.EVENTS, event(EventKind.FEED, "feed", **status))
-        ids = [await house.bus.redis.xadd(streams.EVENTS, event(EventKind.ALERT, str(n))) for n in range(30)]
-        async with listening(house, "events") as client:
-            feed, *tail = await client.messages(21)
-            assert (feed.id, orjson.loads(feed.data)["message"]) == ("", "feed")
-            assert [message.id for message in tail] == [one.decode() for one in ids[-20:]]
+    async with Bus.open(settings.redis_url) as bus:
+        await bus.redis.xadd(streams.EVENTS, event(EventKind.FEED, "feed", **status))
+        ids = [await bus.redis.xadd(streams.EVENTS, event(EventKind.ALERT, str(n))) for n in range(30)]
+    async with running(settings) as house, listening(house, "events") as client:
+        feed, *tail = await client.messages(21)
+        assert (feed.id, orjson.loads(feed.data)["message"]) == ("", "feed")
+        assert [message.id for message in tail] == [one.decode() for one in ids[-20:]]
 
 
 async def test_orders_and_signals_are_named_and_filtered(settings: Settings) -> None:
-    async with running(settings) as house:
+    async with Bus.open(settings.redis_url) as bus:
         for kind, key in [("order", NIFTY), ("gtt", CALL), ("fill", CALL), ("position", CALL), ("refused", CALL)]:
             data = orjson.dumps({"order_id": kind, "instrument": key})
-            await house.bus.redis.xadd(streams.ORDERS, {"id": kind, "kind": kind, "data": data})
+            await bus.redis.xadd(streams.ORDERS, {"id": kind, "kind": kind, "data": data})
         for strategy in ("one", "two"):
             fields = {"id": "1", "strategy": strategy, "instrument": NIFTY, "ts": 1, "data": f'{{"s":"{strategy}"}}'}
-            await house.bus.redis.xadd(streams.SIGNALS, fields)
+            await bus.redis.xadd(streams.SIGNALS, fields)
+    async with running(settings) as house:
         async with listening(house, f"orders?instruments={CALL}") as client:
             assert [message.event for message in await client.messages(4)] == ["gtt", "fill", "position", "order"]
         async with listening(house, "signals?strategies=two") as client:
