@@ -24,21 +24,30 @@ export class Chart {
   #close = null; // previous close, which the last price's colour compares with
   #axisWidth = 64;
   #isFitted = true; // shows the session, and goes on doing so as the size changes
+  #isDue = true; // something is not as it was drawn
+  #showsOi = true;
+  #headroom = 30; // kept free above the prices, for the legend
 
   /** `changed()` asks for a frame; `told`: {cursor(bar), older(), behind(isBehind)}. */
   constructor(canvas, changed, told) {
     this.#canvas = canvas;
     this.#context = canvas.getContext("2d");
-    this.#changed = changed;
+    this.#changed = () => {
+      this.#isDue = true;
+      changed();
+    };
     this.told = told;
-    this.showOi = true;
-    this.headroom = 30; // kept free above the prices, for the legend
     this.#listen();
     new ResizeObserver(() => this.#resize()).observe(canvas.parentElement);
     document.documentElement.addEventListener("themechange", () => {
       this.#theme = null;
-      changed();
+      this.#changed();
     });
+  }
+
+  /** The series has changed. */
+  update() {
+    this.#changed();
   }
 
   /** Show another series, from its newest session on. */
@@ -49,7 +58,22 @@ export class Chart {
   }
 
   set previousClose(close) {
+    if (close !== this.#close) this.#changed();
     this.#close = close;
+  }
+
+  get showsOi() {
+    return this.#showsOi;
+  }
+
+  set showsOi(isShown) {
+    this.#showsOi = isShown;
+    this.#changed();
+  }
+
+  set headroom(pixels) {
+    this.#headroom = pixels;
+    this.#changed();
   }
 
   /** Older bars were put in front of the series. */
@@ -85,9 +109,11 @@ export class Chart {
 
   // Drawing
 
+  /** Once a frame: does nothing where nothing has changed. */
   draw() {
     const { width, height } = this.#size;
-    if (!width || !height || !this.#series) return;
+    if (!this.#isDue || !width || !height || !this.#series) return;
+    this.#isDue = false;
     this.#theme ??= this.#readTheme();
     const bars = this.#bars;
     this.#follow(bars);
@@ -116,9 +142,9 @@ export class Chart {
   }
 
   #scene(bars, from, to) {
-    const oi = this.showOi ? oiRange(bars, from, to) : null;
+    const oi = this.#showsOi ? oiRange(bars, from, to) : null;
     const hasVolume = oi !== null || bars.some((bar) => bar.volume > 0);
-    const at = layout(this.#size.width, this.#size.height, this.#axisWidth, hasVolume, this.headroom);
+    const at = layout(this.#size.width, this.#size.height, this.#axisWidth, hasVolume, this.#headroom);
     const range = priceRange(bars, from, to, this.#tick) ?? { low: 0, high: 1 };
     const newest = bars.at(-1) ?? null;
     const index = this.#cursor?.index;
@@ -157,7 +183,8 @@ export class Chart {
     this.#canvas.height = Math.round(height * ratio);
     this.#context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.#theme = null; // a resized canvas has forgotten its font
-    if (this.#series) this.draw(); // now: a cleared canvas must not be seen
+    this.#isDue = true;
+    this.draw(); // now: a cleared canvas must not be seen
   }
 
   // Mouse, fingers, keys

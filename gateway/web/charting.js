@@ -14,7 +14,6 @@ const LEGEND_AIR_PX = 16;
 export class Charting {
   #directory;
   #told;
-  #frame;
   #head;
   #chart;
   #candles;
@@ -24,7 +23,7 @@ export class Charting {
 
   /** `told`: {choosing(key), chosen(instrument), missing(key), warned(), now(), quote(key)}; `frame()` asks for one. */
   constructor(browser, directory, frame, told) {
-    [this.#directory, this.#frame, this.#told] = [directory, frame, told];
+    [this.#directory, this.#told] = [directory, told];
     this.#head = new Head({
       name: byId("chart-name"), detail: byId("chart-detail"), last: byId("chart-last"),
       change: byId("chart-change"), stats: byId("chart-stats"), legend: byId("legend"),
@@ -43,20 +42,18 @@ export class Charting {
   #listen() {
     byId("fit").addEventListener("click", () => this.#chart.fit());
     byId("latest").addEventListener("click", () => this.#chart.toLatest());
-    byId("oi-toggle").addEventListener("click", () => this.#showOi(!this.#chart.showOi));
+    byId("oi-toggle").addEventListener("click", () => this.#showOi(!this.#chart.showsOi));
     this.#showOi(recall("oi", true) === true);
     new ResizeObserver(([entry]) => {
       this.#chart.headroom = Math.ceil(entry.contentRect.height) + LEGEND_AIR_PX;
-      this.#frame();
     }).observe(byId("legend"));
   }
 
   #showOi(isOn) {
-    this.#chart.showOi = isOn;
+    this.#chart.showsOi = isOn;
     remember("oi", isOn);
     byId("oi-toggle").setAttribute("aria-pressed", String(isOn));
     document.body.classList.toggle("no-oi", !isOn);
-    this.#frame();
   }
 
   get key() {
@@ -71,7 +68,7 @@ export class Charting {
   // What comes in
 
   tick(quote) {
-    if (quote.instrument === this.key) this.#charted.series.tick(quote);
+    if (quote.instrument === this.key && this.#charted.series.tick(quote)) this.#chart.update();
   }
 
   /** Ticks were missed. */
@@ -80,7 +77,7 @@ export class Charting {
   }
 
   #candle(bar) {
-    if (bar.instrument === this.key && this.#charted.series.candle(bar)) this.#frame();
+    if (bar.instrument === this.key && this.#charted.series.candle(bar)) this.#chart.update();
   }
 
   /** The stream resumes where it was, unless nobody could say where that is: then there may be more to fetch. */
@@ -185,7 +182,7 @@ export class Charting {
     this.warning = page.warning ? `Bars: ${page.warning}.` : "";
     this.#told.warned();
     this.#note("No bars yet. They appear with the first trade that is seen.");
-    this.#frame();
+    this.#chart.update();
   }
 
   /** The page before the oldest bar. */

@@ -22,8 +22,8 @@ const STALE_PRICES = "prices below are the last known";
 
 /** What it means for who looks at the page. */
 const MEANING = {
-  "no ingest is running": STALE_PRICES,
-  "no aggregator is running": "no new bars appear",
+  "no ingest is running": { level: "bad", text: STALE_PRICES },
+  "no aggregator is running": { level: "wait", text: "no new bars appear" },
 };
 
 /** The streams go on, but requests are not answered: what an old answer complained of says nothing any more. */
@@ -42,7 +42,7 @@ export function phase(feeds, key) {
 /**
  * `connection`: "opening", "open" or "lost" (the streams); `feeds`: one status a shard; `health`: the last answer of
  * /health, or null; `isMute`: it is overdue; `lostAt`: when the last data came, as text.
- * Returns {level: ok|wait|bad, words, notices: [{level, text}]}, the gravest notice first.
+ * Returns {level: ok|wait|bad, words, notices: [{level, text}]}, the gravest notice first. Bad is: the prices are old.
  */
 export function summary({ connection, feeds, health, isMute, lostAt }) {
   if (connection === "lost") {
@@ -93,9 +93,8 @@ function troubles(health) {
   }
   for (const reason of reasons) {
     if (/^(the feed of shard|Redis:|Postgres:|nothing is known of the feed)/.test(reason)) continue;
-    const level = reason.startsWith("no ") ? "bad" : "wait";
-    const meaning = MEANING[reason] ? `; ${MEANING[reason]}` : "";
-    notices.push({ level, text: `${reason[0].toUpperCase()}${reason.slice(1)}${meaning}.` });
+    const { level, text } = MEANING[reason] ?? { level: "wait", text: "" };
+    notices.push({ level, text: `${reason[0].toUpperCase()}${reason.slice(1)}${text && `; ${text}`}.` });
   }
   return notices.sort((a, b) => Number(b.level === "bad") - Number(a.level === "bad"));
 }
