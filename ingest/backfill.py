@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from brokers.upstox import history
-from brokers.upstox.rest import Rest, VenueError
+from brokers.upstox.rest import Blocked, Rest, Throttled, VenueError
 from bus import clock
 from bus.life import pause
 from ingest.collector import Collector
@@ -27,6 +27,8 @@ log = structlog.get_logger("backfill")
 MINUTE_MS: Final = 60_000
 _SETTLE_MS: Final = 4_000  # the venue's own candle needs a moment after the minute
 _RETRY_MS: Final = 10_000
+_UNREACHED_S: Final = 1.0
+_REFUSED_S: Final = 10.0
 _DAY_MS: Final = 86_400_000
 _IST_MS: Final = 19_800_000
 
@@ -65,7 +67,8 @@ class Plan:
         first, due_ms = self._covered_to.pop(key, 0), minute + MINUTE_MS + _SETTLE_MS
         warm = now_ms - self._warmup_ms(key)
         if first < warm and _midnight(first) < _midnight(now_ms):
-            first, due_ms = max(warm, _midnight(now_ms)), now_ms
+            first = max(warm, _midnight(now_ms))
+            due_ms = now_ms if first < minute else due_ms
         self._open(Need(key, first - first % MINUTE_MS, minute + MINUTE_MS, due_ms))
 
     def _open(self, need: Need) -> None:
@@ -88,17 +91,20 @@ class Plan:
         """The venue has answered at `now_ms`; returns the end of what it can have known. The rest stays open."""
         known_ms = now_ms - _SETTLE_MS
         known_ms -= known_ms % MINUTE_MS
-        left = self._needs.pop(need.key)
-        if left.to_ms > known_ms:
+        left = self._needs.pop(need.key, None)  # wider than `need` where the feed was away meanwhile
+        if left is not None and left.to_ms > known_ms:
             self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
         return known_ms
 
-    def give_up(self, need: Need) -> None:
-        self._needs.pop(need.key, None)
+    def drop(self, key: str) -> None:
+        """Nothing more is wanted of it."""
+        self._needs.pop(key, None)
+        self._covered_to.pop(key, None)
 
     def again(self, need: Need, now_ms: int) -> None:
-        self._needs[need.key] = replace(need, due_ms=now_ms + _RETRY_MS)
-        heapq.heappush(self._order, (now_ms + _RETRY_MS, self._rank(need.key), need.key))
+        """The venue could not be asked."""
+        if wider := self._needs.pop(need.key, None):
+            self._open(replace(wider, due_ms=now_ms + _RETRY_MS))
 
     def filled_to(self, now_ms: int) -> int:
         """Nothing that the feed missed before this is still lacking."""
@@ -112,27 +118,43 @@ def _midnight(ts: int) -> int:
 class Backfill:
     """The shell: asks for what is due, one call after the other, within the venue's budget."""
 
-    def __init__(self, plan: Plan, rest: Rest, collector: Collector) -> None:
+    def __init__(self, plan: Plan, rest: Rest, collector: Collector, enabled: bool) -> None:
         self._plan = plan
         self._rest = rest
         self._collector = collector
-        self._starting: list[str] = []
+        self._enabled = enabled
+        self._starting: list[str] = []  # before the first frame has told the time
 
     def started(self, keys: Iterable[str]) -> None:
-        """Instruments start anew; their time is told by the first frame."""
-        self._starting += keys
+        """The feed shows these from now on."""
+        if self._enabled:
+            self._starting += keys
+            self._start()
+
+    def _start(self) -> int:
+        now_ms = self._collector.clock.at(clock.monotonic_s())
+        if now_ms:
+            for key in self._starting:
+                self._plan.start(key, now_ms)
+            self._starting.clear()
+        return now_ms
 
     def ended(self, keys: Iterable[str], ts: int) -> None:
         """The feed showed these until venue time `ts`."""
-        self._plan.covered(keys, ts)
+        self._start()
+        if self._enabled and ts:
+            self._plan.covered(keys, ts)
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Nobody wants these any more."""
+        gone = set(keys)
+        self._starting = [key for key in self._starting if key not in gone]
+        for key in gone:
+            self._plan.drop(key)
 
     async def run(self, stop: asyncio.Event) -> None:
-        while not stop.is_set():
-            now_ms = self._collector.clock.at(clock.monotonic_s())
-            if now_ms:
-                for key in self._starting:
-                    self._plan.start(key, now_ms)
-                self._starting.clear()
+        while self._enabled and not stop.is_set():
+            now_ms = self._start()
             need = self._plan.due(now_ms) if now_ms else None
             if need is None:
                 await pause(stop, 0.25)
@@ -144,17 +166,17 @@ class Backfill:
             bars = await history.intraday(self._rest, need.key)
         except VenueError as error:
             log.warning("no history", instrument=need.key, reason=str(error))
-            self._plan.give_up(need)
+            self._plan.drop(need.key)
         except Unavailable as error:
             log.info("history has to wait", reason=str(error), waiting=len(self._plan))
             self._plan.again(need, now_ms)
-            await pause(stop, 1.0)
+            await pause(stop, _REFUSED_S if isinstance(error, Throttled | Blocked) else _UNREACHED_S)
         else:
             end_ms = min(need.to_ms, self._plan.served(need, now_ms))
             found = [bar for bar in bars if need.from_ms <= bar.ts < end_ms]
             self._collector.learn(found, clock.monotonic_s(), clock.now_ns())
 
     def filled_to(self) -> int:
-        """Venue time up to which nothing is lacking; 0 before the first frame."""
+        """Venue time up to which nothing is lacking; 0 where nobody can say."""
         now_ms = self._collector.clock.at(clock.monotonic_s())
-        return self._plan.filled_to(now_ms) if now_ms and not self._starting else 0
+        return self._plan.filled_to(now_ms) if self._enabled and now_ms and not self._starting else 0

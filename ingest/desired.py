@@ -1,4 +1,8 @@
-"""What a shard's feed should carry: the state of ingest's fold over `commands`. Pure."""
+"""What a shard's feed should carry: the state of ingest's fold over `commands`. Pure.
+
+The settings say what is subscribed at the start (what they mean changes from day to day, as contracts expire and new
+ones are listed), commands add to it and take from it. So the state holds what commands have changed, no more.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,45 +16,67 @@ from schemas.errors import Rejected
 
 @dataclass(frozen=True, slots=True)
 class Desired:
+    settings: tuple[str, ...] = ()  # that this goes with: other ones start anew
     enabled: bool = True
-    modes: Mapping[str, Mode] = field(default_factory=dict)
-    settings: tuple[str, ...] = ()  # what the settings asked for when this began
+    added: Mapping[str, Mode] = field(default_factory=dict)  # also: in another mode than the settings'
+    removed: frozenset[str] = frozenset()
     filled_to: int = 0  # venue time up to which the bars lack nothing that history could give
+    publisher: str = ""  # the process that publishes the shard, or did so last
 
-    @property
-    def carried(self) -> Mapping[str, Mode]:
-        return self.modes if self.enabled else {}
+    def modes(self, base: Mapping[str, Mode]) -> dict[str, Mode]:
+        """What is wanted, where `base` is what the settings mean today."""
+        return {**{key: mode for key, mode in base.items() if key not in self.removed}, **self.added}
+
+    def carried(self, base: Mapping[str, Mode]) -> dict[str, Mode]:
+        return self.modes(base) if self.enabled else {}
+
+    def pruned(self, known: Callable[[str], bool]) -> Self:
+        """Without instruments that there are no longer."""
+        added = {key: mode for key, mode in self.added.items() if known(key)}
+        return replace(self, added=added, removed=frozenset(filter(known, self.removed)))
 
     def dump(self) -> bytes:
-        return orjson.dumps(self)
+        return orjson.dumps(self, default=sorted)
 
     @classmethod
-    def load(cls, body: bytes) -> Self:
-        raw = orjson.loads(body)
-        modes = {key: Mode(mode) for key, mode in raw["modes"].items()}
-        return cls(raw["enabled"], modes, tuple(raw["settings"]), raw["filled_to"])
-
-    @classmethod
-    def initial(cls, names: Iterable[str], keys: Iterable[str], mode: Mode) -> Self:
-        return cls(modes=dict.fromkeys(keys, mode), settings=tuple(names))
+    def load(cls, body: bytes) -> Self | None:
+        """None for what is no state of ours: then the settings alone hold."""
+        try:
+            raw = orjson.loads(body)
+            added = {str(key): Mode(mode) for key, mode in raw["added"].items()}
+            loaded = cls(**{**raw, "settings": tuple(raw["settings"]), "removed": frozenset(raw["removed"])})
+            return replace(loaded, added=added)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
 
 
 def apply(
-    desired: Desired, command: Command, *, mine: Callable[[str], bool], known: Callable[[str], bool]
+    desired: Desired,
+    base: Mapping[str, Mode],
+    command: Command,
+    *,
+    mine: Callable[[str], bool],
+    known: Callable[[str], bool],
 ) -> tuple[Desired, dict[str, Any]]:
     """The new wish and the reply. Raises Rejected, in words for the one who asked, where an instrument is unknown."""
     match command:
-        case FeedConnect():
-            return replace(desired, enabled=True), {"enabled": True, "instruments": len(desired.modes)}
-        case FeedDisconnect():
-            return replace(desired, enabled=False), {"enabled": False, "instruments": len(desired.modes)}
+        case FeedConnect() | FeedDisconnect():
+            wish = replace(desired, enabled=isinstance(command, FeedConnect))
+            return wish, {"enabled": wish.enabled, "instruments": len(wish.modes(base))}
         case FeedSubscribe():
-            if unknown := [key for key in command.instruments if not known(key)]:
-                raise Rejected(f"unknown instrument: {', '.join(unknown[:5])}")
-            keys = [key for key in command.instruments if mine(key)]
-            modes = {**desired.modes, **dict.fromkeys(keys, command.mode)}
-            return replace(desired, modes=modes), {"subscribed": keys, "mode": command.mode.value}
+            _refuse_unknown(command.instruments, known)
+            keys = [key for key in dict.fromkeys(command.instruments) if mine(key)]
+            asked = {key: command.mode for key in keys if base.get(key) is not command.mode}
+            kept = {key: mode for key, mode in desired.added.items() if key not in keys}
+            wish = replace(desired, added=kept | asked, removed=desired.removed.difference(keys))
+            return wish, {"subscribed": keys, "mode": command.mode.value}
         case FeedUnsubscribe():
-            gone = set(command.instruments)
-            left = {key: mode for key, mode in desired.modes.items() if key not in gone}
-            return replace(desired, modes=left), {"unsubscribed": sorted(gone & desired.modes.keys())}
+            gone = sorted(set(command.instruments) & desired.modes(base).keys())
+            kept = {key: mode for key, mode in desired.added.items() if key not in gone}
+            wish = replace(desired, added=kept, removed=desired.removed | (base.keys() & set(gone)))
+            return wish, {"unsubscribed": gone}
+
+
+def _refuse_unknown(keys: Iterable[str], known: Callable[[str], bool]) -> None:
+    if unknown := [key for key in keys if not known(key)]:
+        raise Rejected(f"unknown instrument: {', '.join(unknown[:5])}")

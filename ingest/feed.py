@@ -1,182 +1,23 @@
-"""The connections to the venue: opened, watched by two clocks, opened again. Shell around `subscriptions`.
-
-The transport clock is the socket's own ping and pong. The data clock asks whether anything arrives while the venue says
-that a market we follow is open; a socket that pongs and stays mute is as dead as one that broke.
-"""
+"""All connections of this process to the venue, and what the shards want of them."""
 
 import asyncio
-import contextlib
-import random
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
 
-import structlog
-
-from brokers.upstox import feed as upstox
 from brokers.upstox.auth import TokenStore
-from brokers.upstox.rest import Blocked, NeedsLogin, Rest, Throttled
-from bus import clock, metrics
-from bus.life import pause
+from brokers.upstox.rest import Rest
 from bus.settings import Settings
 from ingest import subscriptions
+from ingest.backfill import Backfill
 from ingest.collector import Collector
-from market.sessions import segment_of
-from proto.decode import FrameKind
+from ingest.connection import Connection
 from schemas.commands import Mode
-from schemas.errors import Unavailable
 from schemas.events import FeedState
 
-log = structlog.get_logger("feed")
-
-_BACKOFF_FIRST_S: Final = 0.25
-_BACKOFF_MAX_S: Final = 30.0
-_BLOCKED_FIRST_S: Final = 2.0  # 403 and 429 are answers, not accidents: ask less often
-_LOGIN_POLL_S: Final = 1.0
-_OPEN: Final = "NORMAL_OPEN"
-
-
-class Connection:
-    """One socket and the keys it carries."""
-
-    def __init__(self, number: int, feed: "Feed") -> None:
-        self.number = number
-        self.wanted: dict[str, Mode] = {}
-        self.state = FeedState.CONNECTING
-        self.reason = ""
-        self._feed = feed
-        self._asked: dict[str, Mode] = {}
-        self._socket: upstox.FeedSocket | None = None
-        self._data_s = 0.0  # when a frame with ticks last came
-        self._data_ts = 0  # and its venue time
-        self._held = False
-        self._backoff_s = _BACKOFF_FIRST_S
-        self._random = random.Random()
-
-    async def run(self) -> None:
-        """Keep the socket open for as long as there is something to carry."""
-        while True:
-            try:
-                await self._once()
-            except NeedsLogin as error:
-                await self._await_login(str(error))
-            except (Blocked, Throttled) as error:
-                self._fail("refused", str(error))
-                await self._rest(_BLOCKED_FIRST_S)
-            except Unavailable as error:
-                self._fail("unreachable", str(error))
-                await self._rest(_BACKOFF_FIRST_S)
-
-    async def _once(self) -> None:
-        settings = self._feed.settings
-        self._say(FeedState.CONNECTING, self.reason)
-        url = await upstox.authorize(self._feed.rest, settings.upstox_feed_url)
-        self._socket = await upstox.connect(url, self._on_frame, self._on_text, ping_s=settings.teji_feed_ping_s)
-        self._held = False
-        self._asked, self._data_s = {}, clock.monotonic_s()
-        self.adjust()
-        try:
-            closed = await self._watch(self._socket)
-        finally:
-            self._socket.disconnect("we are done")
-            self._socket = None
-            if self._asked:
-                self._feed.collector.down(self._asked, self._data_ts)
-                self._feed.ended(self._asked, self._data_ts)
-        self._fail(f"closed_{closed.code}", f"closed with {closed.code}: {closed.reason}")
-        await self._rest(_BACKOFF_FIRST_S)
-
-    async def _watch(self, socket: upstox.FeedSocket) -> upstox.Closed:
-        """Until the socket ends, or its silence does it."""
-        limit_s = self._feed.settings.teji_feed_stale_s
-        while True:
-            with contextlib.suppress(TimeoutError):
-                return await asyncio.wait_for(asyncio.shield(socket.closed), 0.5)
-            silent_s = clock.monotonic_s() - self._data_s
-            if not self._armed():
-                self._data_s = clock.monotonic_s()
-            elif silent_s > 2 * limit_s:
-                return upstox.Closed(4000, f"nothing for {silent_s:.0f} s in an open market")
-            elif silent_s > limit_s and self.state is FeedState.LIVE:
-                self._say(FeedState.STALE, f"nothing for {limit_s:.0f} s in an open market")
-
-    def _armed(self) -> bool:
-        """Whether the venue says that a market of ours is open."""
-        statuses = self._feed.collector.statuses
-        return any(statuses.get(segment) == _OPEN for segment in {segment_of(key) for key in self._asked})
-
-    def adjust(self) -> None:
-        """Ask the venue for what is wanted and not asked for yet."""
-        if self._socket is None:
-            return
-        change = subscriptions.difference(self._asked, self.wanted)
-        if change.unsub:
-            self._socket.send("unsub", change.unsub)
-        for mode, keys in change.sub.items():
-            self._feed.collector.mark_base(keys)
-            self._feed.started(keys)
-            self._socket.send("sub", keys, mode)
-        for mode, keys in change.change_mode.items():
-            self._socket.send("change_mode", keys, mode)
-        self._asked = dict(self.wanted)
-
-    # Called by the socket
-
-    def _on_frame(self, frame: Any) -> None:
-        rx_ns, now_s = clock.now_ns(), clock.monotonic_s()
-        collector = self._feed.collector
-        kind = collector.take(frame, rx_ns, now_s)
-        if kind is None:
-            return
-        self._data_ts = collector.frame_ts
-        if kind is not FrameKind.MARKET_INFO:
-            self._data_s = now_s
-            self._backoff_s = _BACKOFF_FIRST_S
-        if self.state is not FeedState.LIVE:
-            self._say(FeedState.LIVE, "")
-        if collector.congested:
-            self.hold(True)
-
-    def hold(self, held: bool) -> None:
-        """Read no more frames for now, or again."""
-        if self._socket is not None and held is not self._held:
-            self._held = held
-            self._socket.hold(held)
-
-    def _on_text(self, text: str) -> None:
-        log.warning("the venue says", connection=self.number, text=text[:500])
-
-    # States
-
-    def _say(self, state: FeedState, reason: str) -> None:
-        if (state, reason) != (self.state, self.reason):
-            self.state, self.reason = state, reason
-            self._feed.changed()
-
-    def _fail(self, cause: str, reason: str) -> None:
-        metrics.FEED_ENDS.labels(cause).inc()
-        log.warning("feed connection ended", connection=self.number, cause=cause, reason=reason)
-        self._say(FeedState.CONNECTING, reason)
-
-    async def _rest(self, least_s: float) -> None:
-        """Back off: doubling, jittered so that many clients do not come back at once."""
-        wait_s = max(least_s, self._backoff_s) * self._random.uniform(0.5, 1.0)
-        self._backoff_s = min(2 * self._backoff_s, _BACKOFF_MAX_S)
-        await asyncio.sleep(wait_s)
-
-    async def _await_login(self, reason: str) -> None:
-        """A dead token is a state, not an error: wait for another one."""
-        metrics.FEED_ENDS.labels("needs_login").inc()
-        self._say(FeedState.NEEDS_LOGIN, reason)
-        dead = self._feed.tokens.current()
-        while self._feed.tokens.current() in (None, dead):  # noqa: ASYNC110 - a file that another process writes
-            await asyncio.sleep(_LOGIN_POLL_S)
+_WORST_FIRST = (FeedState.NEEDS_LOGIN, FeedState.CONNECTING, FeedState.STALE, FeedState.LIVE)
 
 
 class Feed:
-    """All connections of this process.
-
-    `changed` hears of a new state, `started` of instruments that start anew, `ended` of those covered until a time.
-    """
+    """`is_open` says whether a segment trades now, `changed` hears of a new state."""
 
     def __init__(
         self,
@@ -184,80 +25,107 @@ class Feed:
         rest: Rest,
         tokens: TokenStore,
         collector: Collector,
-        *,
+        backfill: Backfill,
+        is_open: Callable[[str], bool],
         changed: Callable[[], None],
-        started: Callable[[Iterable[str]], None],
-        ended: Callable[[Iterable[str], int], None],
     ) -> None:
         self.settings = settings
         self.rest = rest
         self.tokens = tokens
         self.collector = collector
+        self.is_open = is_open
         self.changed = changed
-        self.started = started
-        self.ended = ended
-        self.left_over: list[str] = []
+        self._backfill = backfill
+        self._allowed = 0  # connections
         self._wanted: dict[int, Mapping[str, Mode]] = {}  # by shard
+        self._followed: set[str] = set()
+        self._left_over: set[str] = set()
         self._connections: list[Connection] = []
-        self._tasks: list[asyncio.Task[None]] = []
+
+    # What the shards want
+
+    def allow(self, connections: int) -> None:
+        """So many from now on."""
+        self._allowed = connections
+        self._spread()
 
     def want(self, shard: int, keys: Mapping[str, Mode]) -> None:
-        """This shard's instruments from now on; empty when it is not ours or switched off."""
+        """This shard's instruments from now on; none where it is not ours or switched off."""
         self._wanted[shard] = keys
-        wanted = {key: mode for part in self._wanted.values() for key, mode in part.items()}
-        before = {key for connection in self._connections for key in connection.wanted}
-        self.collector.follow(wanted.keys() - before)
-        present = [connection.wanted for connection in self._connections]
-        plan, self.left_over = subscriptions.spread(wanted, present, self.settings.teji_feed_connections)
-        for number, part in enumerate(plan):
-            self._carry(number, part)
-        self.collector.forget(before - wanted.keys())
+        self._spread()
 
-    def _carry(self, number: int, part: dict[str, Mode]) -> None:
-        if number < len(self._connections):
-            self._connections[number].wanted = part
-            self._connections[number].adjust()
-            if not part and not self._tasks[number].done():
-                self._tasks[number].cancel()
-            elif part and self._tasks[number].done():
-                self._tasks[number] = asyncio.create_task(self._connections[number].run())
-        elif part:
-            connection = Connection(number, self)
-            connection.wanted = part
-            self._connections.append(connection)
-            self._tasks.append(asyncio.create_task(connection.run()))
+    def _spread(self) -> None:
+        wanted = {key: mode for part in self._wanted.values() for key, mode in part.items()}
+        self.collector.follow(wanted.keys() - self._followed)
+        plan, left_over = subscriptions.spread(wanted, [each.wanted for each in self._connections], self._allowed)
+        self._left_over = set(left_over)
+        while len(self._connections) < len(plan):
+            self._connections.append(Connection(len(self._connections), self))
+        for connection, part in zip(self._connections, plan, strict=True):
+            connection.carry(part)
+        gone = self._followed - wanted.keys()
+        self.collector.forget(gone)
+        self._backfill.drop(gone)
+        self._followed = set(wanted)
+
+    async def settled(self) -> None:
+        """Until the sockets that are not needed any more are closed, and what they had covered is marked."""
+        await asyncio.gather(*(connection.gone() for connection in self._connections))
+
+    def refresh_hours(self) -> None:
+        """Trading hours belong to a date: look them up anew."""
+        self.collector.follow(self._followed)
+
+    # What the connections tell
+
+    def started(self, keys: Iterable[str]) -> None:
+        """The feed starts anew for these: they are about to be asked for."""
+        keys = list(keys)
+        self.collector.mark_base(keys)
+        self._backfill.started(keys)
+
+    def renewed(self, keys: Iterable[str]) -> None:
+        """As if these had never been seen."""
+        keys = list(keys)
+        self.collector.forget(keys)
+        self.collector.follow(keys)
+        self._backfill.started(keys)
+
+    def ended(self, keys: Iterable[str], ts: int) -> None:
+        """The feed has covered these until `ts`."""
+        self.collector.down(keys, ts)
+        self._backfill.ended(keys, ts)
+
+    def interrupted(self, ts: int) -> None:
+        """Frames about any of them were dropped between `ts` and now."""
+        self._backfill.ended(self._followed, ts)
+        self._backfill.started(self._followed)
+
+    # How it is
 
     def relieve(self) -> None:
         """Redis has caught up: read on."""
         for connection in self._connections:
             connection.hold(False)
 
-    @property
-    def active(self) -> list[Connection]:
-        return [connection for connection in self._connections if connection.wanted]
+    def without_room(self, keys: Mapping[str, Mode]) -> int:
+        """How many of these no connection may carry any more."""
+        return len(self._left_over & keys.keys())
 
-    def state(self) -> tuple[FeedState, str]:
-        """Of all connections, the state that asks most for attention."""
-        worst = [FeedState.NEEDS_LOGIN, FeedState.CONNECTING, FeedState.STALE, FeedState.LIVE]
-        for state in worst:
-            for connection in self.active:
-                if connection.state is state:
-                    return state, connection.reason
-        return FeedState.CLOSED, ""
+    def carrying(self, keys: Mapping[str, Mode]) -> list[Connection]:
+        return [each for each in self._connections if not each.wanted.keys().isdisjoint(keys)]
+
+    def state(self, keys: Mapping[str, Mode]) -> tuple[FeedState, str]:
+        """Of the connections that carry these, the state that asks most for attention."""
+        found = [(each.state, each.reason) for each in self.carrying(keys)]
+        return min(found, key=lambda each: _WORST_FIRST.index(each[0]), default=(FeedState.CLOSED, ""))
 
     def check(self) -> None:
-        """Raise what ended a connection's task: it is a bug."""
-        for task in self._tasks:
-            if task.done() and not task.cancelled():
-                task.result()
+        """Raise what has ended a connection's task: it is a bug."""
+        for connection in self._connections:
+            connection.check()
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-async def refresh_hours(feed: Feed, stop: asyncio.Event) -> None:
-    """Trading hours belong to a date: look them up anew now and then, so that midnight needs no special care."""
-    while not await pause(stop, 300.0):
-        feed.collector.follow(key for connection in feed.active for key in connection.wanted)
+        for connection in self._connections:
+            connection.carry({})
+        await self.settled()

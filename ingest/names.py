@@ -15,10 +15,16 @@ _WEEKS_AHEAD: Final = timedelta(days=45)
 
 def resolve(names: Iterable[str], universe: Universe, on: date) -> list[str]:
     """Keys as they stand; `demo`: everything the (simulated) venue lists; `NIFTY`: the underlying, its futures and
-    the chains of the next six weeks; any other trading symbol: that instrument."""
+    the chains of the next six weeks; any other trading symbol: that instrument, on NSE where two exchanges have it.
+
+    Raises Misconfigured where a name means nothing.
+    """
     keys: dict[str, None] = {}
     for name in names:
-        keys.update(dict.fromkeys(_one(name, universe, on)))
+        found = _one(name, universe, on)
+        if not found:
+            raise Misconfigured(f"TEJI_INSTRUMENTS names {name!r}, which is no instrument of this venue.")
+        keys.update(dict.fromkeys(found))
     return list(keys)
 
 
@@ -28,12 +34,16 @@ def _one(name: str, universe: Universe, on: date) -> list[str]:
     if name in universe:
         return [name]
     symbol = name.upper()
-    named = [i for i in universe if i.trading_symbol.upper() == symbol or i.name.upper() == symbol]
-    family = [i for i in universe if _belongs(i, symbol, on)]
-    found = [i.key for i in [*named, *family]]
-    if not found:
-        raise Misconfigured(f"TEJI_INSTRUMENTS names {name!r}, which is no instrument of this venue.")
-    return found
+    named = sorted((i for i in universe if _is_called(i, symbol)), key=lambda i: (i.exchange != "NSE", i.exchange))
+    family = [i.key for i in universe if _belongs(i, symbol, on)]
+    return [*(i.key for i in named[:1]), *family]
+
+
+def _is_called(instrument: Instrument, symbol: str) -> bool:
+    """A contract is called by its whole symbol only: its `name` is its underlying's."""
+    if instrument.trading_symbol.upper() == symbol:
+        return True
+    return not instrument.is_derivative and instrument.name.upper() == symbol
 
 
 def _belongs(instrument: Instrument, symbol: str, on: date) -> bool:

@@ -1,4 +1,11 @@
-"""What waits to be published to one shard: entries in order, bounded in bytes, numbered so that none goes twice."""
+"""What waits to be published to one shard: entries in order, bounded in bytes, numbered so that none goes twice. Pure.
+
+Entries leave in writes. A write has a number, and Redis keeps the highest it has taken in the same transaction as the
+entries. A write whose reply got lost is simply done again: if Redis has taken it, nothing happens.
+
+What Redis has confirmed is remembered for a few seconds all the same. An append-only file that is synced every second,
+or a replica that takes over, may know less than the server that confirmed; then those writes are done again, too.
+"""
 
 from collections import deque
 from collections.abc import Mapping
@@ -10,9 +17,11 @@ from bus.inbox import Output
 _WRITE_MAX_BYTES: Final = 1024 * 1024  # larger ones cost Redis more per byte
 _WRITE_MAX_ENTRIES: Final = 64
 _HIGH_WATER_BYTES: Final = 8 * 1024 * 1024
+_REMEMBERED_S: Final = 3.0  # an append-only file is behind by two at most
+_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Write:
     """Entries on their way in one commit, with its number."""
 
@@ -24,14 +33,18 @@ class Write:
 @dataclass(slots=True)
 class Outbox:
     limit_bytes: int
-    size_bytes: int = 0
-    number: int = 0  # of the last write that was taken
-    waiting: deque[tuple[Output, int]] = field(default_factory=deque)
-    under_way: Write | None = None
+    size_bytes: int = 0  # of everything that has yet to be confirmed
     flowing: bool = False  # the last write succeeded
+    _begun: bool = False
+    _number: int = 0  # of the last write that was made
+    _waiting: deque[tuple[Output, int]] = field(default_factory=deque)
+    _again: deque[Write] = field(default_factory=deque)  # writes that Redis has forgotten
+    _under_way: Write | None = None
+    _confirmed: deque[tuple[float, Write]] = field(default_factory=deque)  # the newest, and when
+    _confirmed_bytes: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.waiting or self.under_way)
+        return bool(self._waiting or self._again or self._under_way)
 
     @property
     def congested(self) -> bool:
@@ -45,44 +58,68 @@ class Outbox:
     def put(self, output: Output) -> None:
         """Append. The caller asks `full` before it makes entries of frames; marks and events always fit."""
         size = _size(output.fields)
-        self.waiting.append((output, size))
+        self._waiting.append((output, size))
         self.size_bytes += size
 
     def take(self) -> Write:
         """The write to do now: the one under way, if its fate is unknown, else the oldest entries."""
-        if self.under_way is None:
-            outputs: list[Output] = []
-            size = 0
-            while self.waiting and size < _WRITE_MAX_BYTES and len(outputs) < _WRITE_MAX_ENTRIES:
-                output, part = self.waiting.popleft()
-                outputs.append(output)
-                size += part
-            self.number += 1
-            self.under_way = Write(self.number, outputs, size)
-        return self.under_way
+        if self._under_way is None:
+            self._under_way = self._again.popleft() if self._again else self._made()
+        return self._under_way
 
-    def done(self) -> None:
+    def _made(self) -> Write:
+        outputs: list[Output] = []
+        size = 0
+        while self._waiting and size < _WRITE_MAX_BYTES and len(outputs) < _WRITE_MAX_ENTRIES:
+            output, part = self._waiting.popleft()
+            outputs.append(output)
+            size += part
+        self._number += 1
+        return Write(self._number, outputs, size)
+
+    def done(self, now_s: float) -> None:
+        """Redis has confirmed the write under way."""
         self.flowing = True
-        if self.under_way is not None:
-            self.size_bytes -= self.under_way.size_bytes
-            self.under_way = None
+        if self._under_way is not None:
+            self.size_bytes -= self._under_way.size_bytes
+            self._remember(self._under_way, now_s)
+            self._under_way = None
 
-    def resume(self, published: int | None) -> bool:
-        """Continue after a break, knowing the number of the last write that Redis has.
+    def _remember(self, write: Write, now_s: float) -> None:
+        self._confirmed.append((now_s, write))
+        self._confirmed_bytes += write.size_bytes
+        while self._confirmed and (
+            self._confirmed[0][0] < now_s - _REMEMBERED_S or self._confirmed_bytes > _REMEMBERED_BYTES
+        ):
+            self._confirmed_bytes -= self._confirmed.popleft()[1].size_bytes
 
-        False: somebody else has published meanwhile (or this process is new): what waits here is dropped, because
-        the other one's connection has covered that time.
+    def resume(self, published: int, ours: bool, now_s: float) -> bool:
+        """Continue after a break: `published` is the number of the last write that Redis has (0: of none), `ours` says
+        that nobody but this process has begun to publish since it began.
+
+        False: the stream has a hole before what comes next. Somebody else has published and covered that time, or Redis
+        has forgotten more than we remember, or this process is new. What waits here is dropped then.
         """
-        ours = self.number - 1 if self.under_way is not None else self.number
-        if published is None and self.number:
-            return True  # Redis was emptied; ours are the only numbers
-        if self.under_way is not None and published == self.number:
-            self.done()
-            return True
-        if published == ours and self.number:
-            return True
-        self.waiting.clear()
-        self.under_way, self.size_bytes, self.number = None, 0, published or 0
+        if not self._begun or not ours or published > self._number:
+            return self._start_over(published)
+        if self._under_way is not None and self._under_way.number <= published:
+            self.done(now_s)
+        forgotten = [write for _, write in self._confirmed if write.number > published]
+        to_do = [*forgotten, *([self._under_way] if self._under_way is not None else ()), *self._again]
+        if (to_do[0].number if to_do else self._number + 1) != published + 1:
+            return self._start_over(published)
+        self._again, self._under_way = deque(to_do), None
+        self.size_bytes += sum(write.size_bytes for write in forgotten)
+        self._confirmed = deque(part for part in self._confirmed if part[1].number <= published)
+        self._confirmed_bytes = sum(write.size_bytes for _, write in self._confirmed)
+        return True
+
+    def _start_over(self, published: int) -> bool:
+        self._waiting.clear()
+        self._again.clear()
+        self._confirmed.clear()
+        self._under_way, self.size_bytes, self._confirmed_bytes = None, 0, 0
+        self._number, self._begun = published, True
         return False
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -12,11 +13,14 @@ from pydantic import ValidationError
 from bus import clock
 from bus.connection import Bus
 from bus.inbox import Entry, Inbox, Output, Writer
+from bus.life import until_done
 from bus.wait import pause
+from ingest import quotes
 from ingest.desired import Desired, apply
+from ingest.status import Reporter
 from schemas import streams, ticks
-from schemas.commands import COMMAND
-from schemas.errors import Rejected, Unavailable
+from schemas.commands import COMMAND, Mode
+from schemas.errors import Rejected
 from schemas.events import Event, EventKind, FeedState
 from schemas.ticks import FeedMark
 
@@ -27,126 +31,167 @@ log = structlog.get_logger("ingest")
 
 NAME: Final = "ingest"
 _QUIET_S: Final = 1.0  # an entry at least this often, if only a heartbeat
-_QUOTES_S: Final = 1.0
-_STATUS_S: Final = 5.0
+_STATE_S: Final = 5.0
 
 
 class Shard:
+    """`due` is set when there may be something to publish."""
+
     def __init__(self, ingest: "Ingest", bus: Bus, writer: Writer, inbox: Inbox, number: int) -> None:
-        self.due = asyncio.Event()  # something to publish
-        self.status_due = True
+        self.due = asyncio.Event()
+        self.reporter = Reporter()
         self.number = number
         self._ingest = ingest
+        self._collector = ingest.collector
         self._bus = bus
         self._writer = writer
         self._inbox = inbox
-        self._box = ingest.collector.outboxes[number]
+        self._box = ingest.collector.outbox(number)
         self._wish = Desired()
-        self._told: dict[str, Any] = {}
+        self._base: Mapping[str, Mode] = {}  # what the settings mean, of this shard
+        self._edition: date | None = None  # of the instruments, at that time
+        self._covered_to = 0  # where the stream breaks off
+        self._quiet_s = self._state_s = clock.monotonic_s()
 
-    async def begin(self, continues: bool) -> None:
-        """Take up the shard's wish. Unless we only continue after a break, what came before us has a hole to mark."""
+    async def run(self, over: asyncio.Event) -> None:
+        """Until it is over. Raises Unavailable or LeaseLost; nothing is lost."""
+        await self._begin()
+        await until_done(self._publish(over), self._obey(over))
+        await self._finish()
+
+    async def _begin(self) -> None:
+        """Go on where we were interrupted; or where somebody else was, with a mark: there is a hole."""
         saved = Desired.load(self._inbox.snapshot) if self._inbox.snapshot else None
-        names = self._ingest.settings.teji_instruments
-        self._wish = saved if saved and saved.settings == names else self._ingest.initial(self.number)
-        if not continues and (last := await self._bus.last_entry(streams.ticks(self.number))):
-            covered_to = int(last[1][b"ts"])
-            self._box.put(self._entry(ticks.pack_mark(covered_to, clock.now_ns(), feed=FeedMark.DOWN)))
-            if saved:
-                self._ingest.covered(saved.carried, min(covered_to, saved.filled_to or covered_to))
+        mine = self._ingest.wishes.get(self.number)
+        ours = mine is not None and (saved is None or saved.publisher == self._bus.instance)
+        self._take_up(mine if ours else saved, saved.filled_to if saved else 0)
+        published = int(await self._bus.get(streams.sequence(NAME, self.number)) or 0)
+        last = await self._bus.last_entry(streams.ticks(self.number))
+        self._collector.flush()
+        if not self._box.resume(published, ours, clock.monotonic_s()):
+            self._afresh(published, int(last[1][b"ts"]) if last else 0)
+        if self._ingest.catalogue.edition is None:
+            await self._save({})
+        else:
+            await self._adopt()
+
+    def _take_up(self, wish: Desired | None, filled_to: int) -> None:
+        if wish is None or wish.settings != self._ingest.asked:
+            wish = Desired(self._ingest.asked)
+        self._wish = replace(wish, filled_to=filled_to, publisher=self._bus.instance)
+
+    def _afresh(self, published: int, covered_to: int) -> None:
+        """As if the shard had never been ours: what waits is dropped, what is followed starts anew."""
+        self._ingest.let_go(self.number)
+        self._box = self._collector.outbox(self.number)
+        self._box.resume(published, False, clock.monotonic_s())
+        self._covered_to = covered_to
+        if covered_to:
+            mark = ticks.pack_mark(covered_to, clock.now_ns(), feed=FeedMark.DOWN)
+            self._box.put(Output(streams.ticks(self.number), mark))
+
+    async def _adopt(self) -> None:
+        """The instruments are known, or are others than before."""
+        catalogue, mode = self._ingest.catalogue, self._ingest.settings.teji_feed_mode
+        self._edition = catalogue.edition
+        self._base = {key: mode for key in catalogue.resolved if self._ingest.owns(self.number, key)}
+        self._wish = self._wish.pruned(lambda key: key in catalogue and self._ingest.owns(self.number, key))
         await self._carry()
 
     async def _carry(self) -> None:
-        keys = self._wish.carried
-        registry = self._ingest.collector.registry(self.number, keys)
+        """Write down what is wanted, then ask the feed for it."""
+        keys = self._wish.carried(self._base)
+        await self._save(self._collector.registry(self.number, keys))
+        if self._covered_to:
+            self._ingest.backfill.ended(keys, min(self._covered_to, self._wish.filled_to or self._covered_to))
+            self._covered_to = 0
+        self._ingest.feed.want(self.number, keys)
+        self.reporter.news()
+
+    async def _save(self, registry: Mapping[Any, str]) -> None:
+        self._ingest.wishes[self.number] = self._wish
         await self._writer.write(
             now_s=clock.monotonic_s(),
             hashes={streams.instruments(self.number): registry} if registry else None,
             state=(streams.state(NAME, self.number), self._wish.dump()),
         )
-        self._ingest.feed.want(self.number, keys)
-        self.status_due = True
-
-    def _entry(self, fields: Mapping[Any, Any]) -> Output:
-        return Output(streams.ticks(self.number), fields)
 
     # Publishing
 
-    async def publish(self, over: asyncio.Event) -> None:
+    async def _publish(self, over: asyncio.Event) -> None:
         """Whatever has gathered while the last publication was under way goes with the next one."""
-        quotes_s = quiet_s = clock.monotonic_s()
         while not over.is_set():
-            await pause(self.due, _QUIET_S / 4)
+            if not self._box:
+                await pause(self.due, _QUIET_S / 4)
             self.due.clear()
-            self._ingest.collector.flush()
+            self._collector.flush()
             now_s = clock.monotonic_s()
-            if now_s - quiet_s >= _QUIET_S and not self._box:
+            if now_s - self._quiet_s >= _QUIET_S and not self._box:
                 self._beat(now_s)
             self._report(now_s)
             while self._box and not over.is_set():
                 await self._write()
-                quiet_s = clock.monotonic_s()
-            if now_s - quotes_s >= _QUOTES_S:
-                quotes_s = now_s
-                await self._write_quotes()
-        await self._finish()
+                self._quiet_s = clock.monotonic_s()
+            await self._write_quotes()
+            if now_s - self._state_s >= _STATE_S:
+                await self._write_filled_to(now_s)
 
     async def _finish(self) -> None:
         """No more frames; what has arrived is still published."""
+        await self._write_filled_to(clock.monotonic_s())  # while we still know
         self._ingest.feed.want(self.number, {})
-        await asyncio.sleep(0)  # the sockets close here, and mark the end of what they covered
-        self._ingest.collector.flush()
+        await self._ingest.feed.settled()
+        self._collector.flush()
         while self._box:
             await self._write()
+        while await self._write_quotes():
+            pass
 
     async def _write(self) -> None:
         write = self._box.take()
         sequence = (streams.sequence(NAME, self.number), write.number)
-        try:
-            await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
-        except Unavailable:
-            self._box.flowing = False
-            self._ingest.collector.weigh()
-            self._ingest.feed.relieve()  # frames gather in memory now
-            raise
-        self._box.done()
-        self._ingest.collector.weigh()
-        if not self._ingest.collector.congested:
+        await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
+        self._box.done(clock.monotonic_s())
+        self._collector.weigh()
+        if not self._collector.congested:
             self._ingest.feed.relieve()
 
     def _beat(self, now_s: float) -> None:
-        state, _ = self._ingest.feed.state()
-        up = self._wish.enabled and state is FeedState.LIVE
-        self._ingest.collector.beat(self.number, up, now_s, clock.now_ns())
+        keys = self._wish.carried(self._base)
+        up = bool(keys) and self._ingest.feed.state(keys)[0] is FeedState.LIVE
+        self._collector.beat(self.number, up, now_s, clock.now_ns())
 
-    async def _write_quotes(self) -> None:
-        """Once a second: the quotes that have changed, and how far the bars are known to lack nothing."""
-        quotes = self._ingest.collector.quotes(self.number)
+    async def _write_quotes(self) -> bool:
+        """Some of those that have changed; says whether there were any."""
+        states = self._collector.quotes.due(self.number, clock.monotonic_s())
+        if states:
+            hashes = {streams.quotes(self.number): quotes.encoded(states)}
+            await self._writer.write(now_s=clock.monotonic_s(), hashes=hashes)
+            self._collector.quotes.written(self.number, states)
+        return bool(states)
+
+    async def _write_filled_to(self, now_s: float) -> None:
+        """How far the bars are known to lack nothing."""
+        self._state_s = now_s
         if filled_to := self._ingest.backfill.filled_to():
             self._wish = replace(self._wish, filled_to=filled_to)
-        await self._writer.write(
-            now_s=clock.monotonic_s(),
-            hashes={streams.quotes(self.number): quotes} if quotes else None,
-            state=(streams.state(NAME, self.number), self._wish.dump()),
-        )
-        self._ingest.collector.quotes_written(self.number)
+            await self._save({})
 
     def _report(self, now_s: float) -> None:
         """The feed's state, when it changes; and the holes that an overflow left."""
-        while self._ingest.collector.gaps:
-            gap = self._ingest.collector.gaps.pop()
+        while self._collector.gaps:
+            gap = self._collector.gaps.pop(0)
             message = f"{gap['frames']} frames were dropped: Redis was away for longer than the buffer lasts"
             self._box.put(self._event(EventKind.GAP, message, gap))
-        if not self.status_due and now_s - float(self._told.get("at_s", 0.0)) < _STATUS_S:
-            return
-        self.status_due = False
-        status = self._ingest.status(self._wish, self.number)
-        data = status.model_dump(mode="json")
-        if data != self._told.get("data"):
-            text = f"feed {status.state.value}: {status.seen} of {status.desired} instruments seen"
-            self._box.put(self._event(EventKind.FEED, f"{text}. {status.reason}".strip(" ."), data))
-            log.info("feed", state=status.state.value, seen=status.seen, desired=status.desired, reason=status.reason)
-        self._told = {"at_s": now_s, "data": data}
+        if self.reporter.is_due(now_s):
+            status = self._ingest.status(self.number, self._wish, self._base)
+            if self.reporter.has_news(status, now_s):
+                text = f"feed {status.state.value}: {status.seen} of {status.desired} instruments seen"
+                message = f"{text}. {status.reason}".strip(" .")
+                self._box.put(self._event(EventKind.FEED, message, status.model_dump(mode="json")))
+                log.info(
+                    "feed", state=status.state.value, seen=status.seen, desired=status.desired, reason=status.reason
+                )
 
     def _event(self, kind: EventKind, message: str, data: dict[str, Any]) -> Output:
         event = Event(kind=kind, ts=clock.now_ms(), worker=NAME, message=message, data=data)
@@ -154,33 +199,47 @@ class Shard:
 
     # Commands
 
-    async def obey(self, over: asyncio.Event) -> None:
+    async def _obey(self, over: asyncio.Event) -> None:
         while not over.is_set():
-            batch = await self._inbox.read(count=100, block_ms=500)
-            if not batch:
+            if self._edition != self._ingest.catalogue.edition:
+                await self._adopt()
+            if self._edition is None:  # nobody knows yet which instruments there are
+                await pause(over, 0.1)
                 continue
-            outputs = [output for entry in batch.entries for output in self._one(entry)]
-            await self._inbox.commit(outputs, snapshot=self._wish.dump(), now_s=clock.monotonic_s())
-            await self._carry()
+            batch = await self._inbox.read(count=100, block_ms=500)
+            if batch:
+                outputs = [output for entry in batch.entries for output in self._one(entry)]
+                await self._inbox.commit(outputs, snapshot=self._wish.dump(), now_s=clock.monotonic_s())
+                await self._carry()
 
     def _one(self, entry: Entry) -> list[Output]:
         """Apply one command; the reply is an event that names it."""
-        kind = entry.fields.get(b"kind", b"").decode()
+        kind = entry.fields.get(b"kind", b"").decode(errors="replace")
         if not kind.startswith("feed."):
             return []  # another worker's
-        command_id = entry.fields.get(b"id", b"").decode()
+        command_id = entry.fields.get(b"id", b"").decode(errors="replace")
         try:
             body = orjson.loads(entry.fields.get(b"data", b"{}"))
-            command = COMMAND.validate_python({**body, "kind": kind})
+            command = COMMAND.validate_python({**body, "kind": kind} if isinstance(body, dict) else body)
             self._wish, answer = apply(
-                self._wish, command, mine=lambda key: self._ingest.owns(self.number, key), known=self._ingest.knows
+                self._wish,
+                self._base,
+                command,
+                mine=lambda key: self._ingest.owns(self.number, key),
+                known=self._ingest.catalogue.__contains__,
             )
         except Rejected as refusal:
             return [self._reply(command_id, str(refusal), {"ok": False})]
         except (ValidationError, orjson.JSONDecodeError) as error:
-            why = str(error).splitlines()[0]
+            why = _first_line(error)
             return [self._inbox.reject(entry, why), self._reply(command_id, why, {"ok": False})]
         return [self._reply(command_id, f"{kind} done", {"ok": True, **answer})]
 
     def _reply(self, command_id: str, message: str, data: dict[str, Any]) -> Output:
         return self._event(EventKind.REPLY, message, {"command": command_id, "shard": self.number, **data})
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:3])
+    return str(error)

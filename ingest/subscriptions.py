@@ -1,14 +1,11 @@
 """What is asked of the feed, and over which connection: a set that is kept, not a log of calls. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
+from brokers.upstox.limits import ALONE, COMBINED
 from schemas.commands import Mode
-
-#: Keys per connection: with one mode only, and with several (documented for normal accounts).
-ALONE: Final = {Mode.LTPC: 5000, Mode.OPTION_GREEKS: 3000, Mode.FULL: 2000, Mode.FULL_D30: 50}
-COMBINED: Final = {Mode.LTPC: 2000, Mode.OPTION_GREEKS: 2000, Mode.FULL: 1500, Mode.FULL_D30: 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +32,23 @@ def spread(
 ) -> tuple[list[dict[str, Mode]], list[str]]:
     """Which connection carries which key, and the keys for which there is no room.
 
-    A key stays where it is; new ones go to the first connection with room. No connection beyond those needed.
+    As few connections as can carry them, the first ones: the venue allows few, and another process may need the others.
+    A key stays where it is as long as its connection does; new ones go to the first connection with room.
     """
-    caps = ALONE if len(set(wanted.values())) <= 1 else COMBINED
-    plan: list[dict[str, Mode]] = [{} for _ in range(connections)]
-    counts: list[dict[Mode, int]] = [{} for _ in range(connections)]
-    home = {key: number for number, keys in enumerate(present[:connections]) for key in keys}
+    of_mode = Counter(wanted.values())
+    caps = ALONE if len(of_mode) <= 1 else COMBINED
+    needed = min(connections, max((-(-count // caps[mode]) for mode, count in of_mode.items()), default=0))
+    plan: list[dict[str, Mode]] = [{} for _ in range(max(connections, len(present)))]
+    counts: list[Counter[Mode]] = [Counter() for _ in range(needed)]
+    home = {key: number for number, keys in enumerate(present[:needed]) for key in keys}
     left_over: list[str] = []
     # Keys that have a home come first, so that a newcomer never drives one out.
     for key, mode in sorted(wanted.items(), key=lambda item: (item[0] not in home, item[0])):
         order = [home[key]] if key in home else []
-        for number in [*order, *range(connections)]:
-            if counts[number].get(mode, 0) < caps[mode]:
+        for number in [*order, *range(needed)]:
+            if counts[number][mode] < caps[mode]:
                 plan[number][key] = mode
-                counts[number][mode] = counts[number].get(mode, 0) + 1
+                counts[number][mode] += 1
                 break
         else:
             left_over.append(key)

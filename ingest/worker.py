@@ -1,186 +1,219 @@
 """The shell of ingest: one feed for all shards of this process, and which shards those are."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
 
-from brokers.upstox import instruments
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.rest import READ_BUDGET, Budget, Rest, http_client
 from bus import clock, metrics
 from bus.inbox import Inbox
 from bus.lease import Keeper, Lease
-from bus.life import Worker, pause, together, until_done
-from bus.settings import Calendar, Settings
-from ingest import feed, merge, names
+from bus.life import Worker, together, until_done
+from bus.settings import Calendar
+from bus.wait import pause
+from ingest import merge, names
 from ingest.backfill import Backfill, Plan
+from ingest.catalogue import Catalogue
 from ingest.collector import Collector
 from ingest.desired import Desired
 from ingest.feed import Feed
 from ingest.shard import NAME, Shard
+from ingest.sockets import Sockets, is_anothers
 from market import sessions
-from market.instruments import Universe, session_class
+from market.instruments import session_class
 from proto import decode
 from schemas import streams
-from schemas.errors import Unavailable
+from schemas.commands import Mode
+from schemas.errors import Misconfigured, Rejected
 from schemas.events import FeedState, FeedStatus
 from schemas.ticks import SessionClass
 
 log = structlog.get_logger("ingest")
 
 _SESSION_MS: Final = 24 * 60 * 60_000
+_HOURS_S: Final = 300.0
+_OPEN: Final = "NORMAL_OPEN"
 
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
-    settings = worker.settings
     decode.warm()  # before there is a lease to keep: loading compiled code blocks for half a second
     merge.warm()
-    universe = await _universe(settings, stop)
-    if universe is None:
-        return
-    tokens = TokenStore(settings)
+    tokens = TokenStore(worker.settings)
     async with http_client() as http:
-        rest = Rest(http, settings.upstox_api_url, tokens.current, Budget(READ_BUDGET, clock.monotonic_s))
-        ingest = Ingest(worker, universe, rest, tokens)
-        keeper = Keeper(worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, ingest.work)
+        budget = Budget(READ_BUDGET, clock.monotonic_s)
+        rest = Rest(http, worker.settings.upstox_api_url, tokens.current, budget)
+        ingest = Ingest(worker, rest, tokens)
         try:
-            await until_done(keeper.run(stop), ingest.tend(stop), feed.refresh_hours(ingest.feed, stop))
+            await ingest.run(stop)
         finally:
             await ingest.feed.close()
-
-
-async def _universe(settings: Settings, stop: asyncio.Event) -> Universe | None:
-    while not stop.is_set():
-        try:
-            return await instruments.fetch(settings)
-        except Unavailable as error:
-            log.warning("waiting for the instrument file", reason=str(error))
-            await pause(stop, 1.0)
-    return None
 
 
 class Ingest:
     """What the shards of this process share: the connections, the decoder, the history."""
 
-    def __init__(self, worker: Worker, universe: Universe, rest: Rest, tokens: TokenStore) -> None:
+    def __init__(self, worker: Worker, rest: Rest, tokens: TokenStore) -> None:
         self.settings = worker.settings
+        self.asked = (self.settings.teji_feed_mode.value, *self.settings.teji_instruments)
+        self.wishes: dict[int, Desired] = {}  # by shard: the last ones of ours, whatever becomes of Redis
         self._worker = worker
-        self._universe = universe
         self._shards: dict[int, Shard] = {}
-        self._orphans: dict[int, float] = {}  # shards whose lease was lost, since when: usually we get it back
         self.collector = Collector(self.settings.teji_shards, self.settings.teji_buffer_mb << 20, self._session_of)
-        self.collector.wake = self.wake
-        plan = Plan(lambda key: names.rank(universe.get(key)), self._warmup_ms)
-        self.backfill = Backfill(plan, rest, self.collector)
+        self.collector.wake = self._wake
+        self.collector.overflowed = self._overflowed
+        self.catalogue = Catalogue(self.settings, self._now_ms)
+        plan = Plan(lambda key: names.rank(self.catalogue.get(key)), self._warmup_ms)
+        self.backfill = Backfill(plan, rest, self.collector, self.settings.teji_backfill)
         self.feed = Feed(
-            self.settings, rest, tokens, self.collector,
-            changed=self._changed, started=self.backfill.started, ended=self.backfill.ended,
-        )  # fmt: skip
+            self.settings, rest, tokens, self.collector, self.backfill, is_open=self._is_open, changed=self._changed
+        )
+        self.sockets = Sockets(worker.bus, self.settings, self._allow)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Shards are taken once there is a socket for them, and are given back before the last one is."""
+
+        async def shards(over: asyncio.Event) -> None:
+            keeper = Keeper(self._worker.bus, NAME, self.settings.teji_shards, self.settings.teji_lease_s, self._work)
+            await keeper.run(over)
+
+        await until_done(
+            together(self.sockets.while_any(shards, stop), self.sockets.run(stop)),
+            self.catalogue.keep(self._changed, stop),
+            self.backfill.run(stop),
+            self._look_after(stop),
+        )
+
+    # Time and hours
+
+    def _now_ms(self) -> int:
+        """Venue time; before the first frame the machine's."""
+        return self.collector.clock.at(clock.monotonic_s()) or clock.now_ms()
 
     def _session_of(self, key: str) -> SessionClass:
         if self.settings.teji_calendar is Calendar.ALWAYS:
             return SessionClass.ALWAYS_OPEN
-        instrument = self._universe.get(key)
-        on = sessions.trading_date(self.collector.clock.at(clock.monotonic_s()) or clock.now_ms())
+        instrument = self.catalogue.get(key)
+        on = sessions.trading_date(self._now_ms())
         return session_class(instrument, on) if instrument else SessionClass.ORDINARY
 
+    def _is_open(self, segment: str) -> bool:
+        """By the venue's word, and by the calendar: the venue's word may be an old one."""
+        if self.collector.statuses.get(segment) != _OPEN:
+            return False
+        if self.settings.teji_calendar is Calendar.ALWAYS:
+            return True
+        try:
+            phase = sessions.phase_at(segment, SessionClass.ORDINARY, self._now_ms())
+        except (Rejected, Misconfigured):
+            return True  # the calendar knows nothing of it
+        return phase is sessions.Phase.CONTINUOUS
+
     def _warmup_ms(self, key: str) -> int:
-        instrument = self._universe.get(key)
+        instrument = self.catalogue.get(key)
         return self.settings.teji_warmup_min * 60_000 if instrument and instrument.is_option else _SESSION_MS
 
-    async def tend(self, stop: asyncio.Event) -> None:
-        """What belongs to the process and not to a shard."""
-        jobs = [self._look_after(stop)]
-        if self.settings.teji_backfill:
-            jobs.append(self.backfill.run(stop))
-        await together(*jobs)
+    # What belongs to the process and not to a shard
 
     async def _look_after(self, stop: asyncio.Event) -> None:
+        hours_s = clock.monotonic_s()
         while not await pause(stop, 1.0):
             self.feed.check()
             self.collector.count()
             for shard, box in self.collector.outboxes.items():
                 metrics.BUFFER_BYTES.labels(str(shard)).set(box.size_bytes)
-            for shard, since_s in list(self._orphans.items()):
-                if clock.monotonic_s() - since_s > 3 * self.settings.teji_lease_s:
-                    self._give_up(shard)
+            await self.sockets.look()
+            await self._let_go_of_lost()
+            if clock.monotonic_s() - hours_s >= _HOURS_S:
+                hours_s = clock.monotonic_s()
+                self.feed.refresh_hours()
 
-    # Shards
+    async def _let_go_of_lost(self) -> None:
+        """A shard whose lease ran out is kept, with everything that waits for Redis: usually we get it back."""
+        for shard in self.collector.outboxes.keys() - self._shards.keys():
+            if await is_anothers(self._worker.bus, NAME, shard):
+                self.let_go(shard)
 
-    async def work(self, lease: Lease, over: asyncio.Event) -> None:
-        """Publish one shard for as long as its lease is ours. Raises Unavailable or LeaseLost; nothing is lost."""
-        self._orphans.pop(lease.shard, None)
-        box = self.collector.outbox(lease.shard)
-        published = await self._worker.bus.get(streams.sequence(NAME, lease.shard))
-        continues = box.resume(int(published) if published else None)
-        writer = self._worker.writer(lease)
-        inbox_of = Inbox.open(
-            writer,
-            group=NAME if lease.shard == 0 else f"{NAME}:{lease.shard}",
-            consumer=NAME,
-            inputs=[streams.COMMANDS],
-            state_key=streams.state(NAME, lease.shard),
-        )
-        async with inbox_of as inbox:
-            shard = Shard(self, self._worker.bus, writer, inbox, lease.shard)
-            self._shards[lease.shard] = shard
-            try:
-                await shard.begin(continues)
-                await together(shard.publish(over), shard.obey(over))
-            finally:
-                if over.is_set():
-                    self._give_up(lease.shard)  # somebody else goes on
-                else:
-                    self._orphans[lease.shard] = clock.monotonic_s()
+    async def _allow(self, sockets: int) -> None:
+        self.feed.allow(sockets)
+        await self.feed.settled()
 
-    def _give_up(self, shard: int) -> None:
-        self._orphans.pop(shard, None)
-        self._shards.pop(shard, None)
-        self.collector.flush()
-        self.collector.outboxes.pop(shard, None)
-        self.collector.weigh()
-        self.feed.want(shard, {})
+    def _overflowed(self, from_ts: int, to_ts: int) -> None:
+        log.error("frames were dropped", from_ts=from_ts, to_ts=to_ts)
+        self.feed.interrupted(from_ts)
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         for shard in self._shards.values():
             shard.due.set()
 
     def _changed(self) -> None:
         for shard in self._shards.values():
-            shard.status_due = True
+            shard.reporter.news()
             shard.due.set()
 
-    # What the shards ask
+    # Shards
 
-    def initial(self, shard: int) -> Desired:
-        """What the settings ask for."""
-        on = sessions.trading_date(clock.now_ms())
-        keys = names.resolve(self.settings.teji_instruments, self._universe, on)
-        mine = [key for key in keys if self.owns(shard, key)]
-        return Desired.initial(self.settings.teji_instruments, mine, self.settings.teji_feed_mode)
+    async def _work(self, lease: Lease, over: asyncio.Event) -> None:
+        """Publish one shard for as long as its lease is ours."""
+        number = lease.shard
+        writer = self._worker.writer(lease)
+        inbox_of = Inbox.open(
+            writer,
+            group=NAME if number == 0 else f"{NAME}:{number}",
+            consumer=NAME,
+            inputs=[streams.COMMANDS],
+            state_key=streams.state(NAME, number),
+        )
+        async with inbox_of as inbox:
+            shard = self._shards[number] = Shard(self, self._worker.bus, writer, inbox, number)
+            try:
+                await shard.run(over)
+            finally:
+                del self._shards[number]
+                self._interrupted(number)
+                if over.is_set():
+                    self.let_go(number)  # somebody else goes on
+
+    def _interrupted(self, number: int) -> None:
+        """Frames gather in memory now, as long as there is room: no reason to keep the venue waiting."""
+        if number in self.collector.outboxes:
+            self.collector.outboxes[number].flowing = False
+        self.collector.weigh()
+        self.feed.relieve()
+
+    def let_go(self, shard: int) -> None:
+        self.feed.want(shard, {})
+        self.collector.let_go(shard)
+        self.wishes.pop(shard, None)
+
+    # What the shards ask
 
     def owns(self, shard: int, key: str) -> bool:
         return streams.shard_of(key, self.settings.teji_shards) == shard
 
-    def knows(self, key: str) -> bool:
-        return key in self._universe
-
-    def covered(self, keys: Iterable[str], ts: int) -> None:
-        self.backfill.ended(keys, ts)
-
-    def status(self, wish: Desired, shard: int) -> FeedStatus:
-        state, reason = self.feed.state() if wish.enabled else (FeedState.CLOSED, "switched off")
-        if self.feed.left_over:
-            reason = f"{reason} no room for {len(self.feed.left_over)} instruments".strip()
+    def status(self, shard: int, wish: Desired, base: Mapping[str, Mode]) -> FeedStatus:
+        keys = wish.carried(base)
+        state, reason = self._state(wish, keys)
         return FeedStatus(
             state=state,
             shard=shard,
             venue=self.settings.teji_venue.value,
-            connections=len(self.feed.active),
-            desired=len(wish.carried),
-            seen=len(wish.carried) - len(self.collector.unseen(wish.carried)),
+            connections=len(self.feed.carrying(keys)),
+            desired=len(keys),
+            seen=len(keys) - len(self.collector.unseen(keys)),
             reason=reason,
             segments=dict(sorted(self.collector.statuses.items())),
         )
+
+    def _state(self, wish: Desired, keys: Mapping[str, Mode]) -> tuple[FeedState, str]:
+        if not wish.enabled:
+            return FeedState.CLOSED, "switched off"
+        if self.catalogue.edition is None:
+            return FeedState.CONNECTING, f"waiting for the instrument file: {self.catalogue.why_not}"
+        state, reason = self.feed.state(keys)
+        if left_over := self.feed.without_room(keys):
+            reason = f"{reason} no room for {left_over} instruments".strip()
+            state = state if state is not FeedState.CLOSED else FeedState.CONNECTING
+        return state, reason

@@ -1,0 +1,35 @@
+"""When to say how the feed is: at once when something happens, less and less often while only a count grows. Pure."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.events import FeedStatus
+
+_FIRST_S: Final = 1.0
+_LAST_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class Reporter:
+    """Asked in turn: is it time to look, is that news."""
+
+    _told: FeedStatus | None = None
+    _wait_s: float = _FIRST_S
+    _look_at_s: float = 0.0
+
+    def news(self) -> None:
+        """Something has happened: look now."""
+        self._look_at_s = 0.0
+
+    def is_due(self, now_s: float) -> bool:
+        return now_s >= self._look_at_s
+
+    def has_news(self, status: FeedStatus, now_s: float) -> bool:
+        before, self._told = self._told, status
+        if before is None or before.model_copy(update={"seen": status.seen}) != status:
+            self._wait_s = _FIRST_S
+        self._look_at_s = now_s + self._wait_s
+        if before == status:
+            return False
+        self._wait_s = min(2 * self._wait_s, _LAST_S)
+        return True
