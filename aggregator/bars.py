@@ -22,6 +22,7 @@ import orjson
 
 from aggregator import kernel
 from aggregator.state import (
+    ANEW,
     BAR,
     DAY_MS,
     IST_MS,
@@ -30,6 +31,7 @@ from aggregator.state import (
     PRINT,
     RING,
     ROW,
+    SEEN,
     Covered,
     SourceCode,
     empty_bars,
@@ -265,6 +267,12 @@ class BarBuilder:
         )
         bars["dirty"][beyond] = 1
         bars["covered"][beyond] = Covered.NO
+
+    def lose(self) -> None:
+        """Entries are gone that nobody has folded: nothing is known from here until each instrument's next update."""
+        self._uncover((), self.venue_ms)
+        rows = self._rows[: len(self._keys)]
+        rows["seen"][rows["seen"] == SEEN] = ANEW
 
     # History
 

@@ -8,7 +8,7 @@ returns how far it came and why, and is called again.
 import numba
 import numpy as np
 
-from aggregator.state import DAY_MS, IST_MS, MINUTE_MS, NEVER, RING, Covered, SourceCode
+from aggregator.state import DAY_MS, IST_MS, MINUTE_MS, NEVER, RING, SEEN, Covered, SourceCode
 from schemas.ticks import Block, Kind
 
 DONE = 0
@@ -56,9 +56,24 @@ def _restart(row, bars, r, ts):  # type: ignore[no-untyped-def]
     for s in range(RING):
         bar = bars[r, s]
         if bar.minute >= 0 and bar.covered == _OPEN:
-            whole = row.seen == 1 and row.covered_from <= bar.minute and bar.minute + MINUTE_MS <= ended
+            whole = row.seen != 0 and row.covered_from <= bar.minute and bar.minute + MINUTE_MS <= ended
             bar.covered = _YES if whole else _NO
     row.covered_from = ts
+    row.covered_to = _NEVER
+
+
+@numba.njit(cache=True)
+def _continue(row, bars, r):  # type: ignore[no-untyped-def]
+    """A record without a new base: the feed had not been away after all, ingest was only slow to say so.
+
+    It publishes everything, in order, so the bars that were called incomplete meanwhile are not.
+    """
+    for s in range(RING):
+        bar = bars[r, s]
+        called = bar.covered == _NO and bar.minute + MINUTE_MS > row.covered_to
+        if bar.minute >= 0 and called and bar.minute >= row.covered_from:
+            bar.covered = _YES if bar.rev > 0 else _OPEN
+            bar.dirty = 1
     row.covered_to = _NEVER
 
 
@@ -192,11 +207,11 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         if n_prints == prints.size or n_owed == owed.size:
             return i, level, FULL, n_prints, n_owed
 
-        base = (tick.flags & _BASE) != 0 or row.seen == 0
+        base = (tick.flags & _BASE) != 0 or row.seen != SEEN
         if base:
             _restart(row, bars, r, tick.ts)
-        else:
-            row.covered_to = _NEVER  # a record without a new base: the feed had not been away after all
+        elif row.covered_to != _NEVER:
+            _continue(row, bars, r)
         if tick.levels > 0:
             if tick.ts >= row.ts:
                 _walls(row, depth, level, tick.levels)
@@ -205,7 +220,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         volume = np.int64(-1)
         if has_trade:
             volume = _traded(row, tick, base, (tick.ltt + IST_MS) // DAY_MS)
-        row.seen = 1
+        row.seen = SEEN
         minute = np.int64(-1)
         if volume >= 0 and tick.ltt >= row.day_from:
             if _in_session(row, tick.ltt):

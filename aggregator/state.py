@@ -15,6 +15,10 @@ RING: Final = 4
 #: "Up to now": the end of a coverage that is still going on.
 NEVER: Final = np.iinfo(np.int64).max
 
+#: Values of `seen` in a row, which is 0 until the first update. With ANEW the next update sets a base.
+SEEN: Final = 1
+ANEW: Final = 2
+
 #: A minute of one instrument. `minute` is -1 in a slot that was never used.
 BAR: Final = np.dtype(
     [
@@ -51,7 +55,7 @@ BAR: Final = np.dtype(
 ROW: Final = np.dtype(
     [
         ("id", "<i8"),
-        ("seen", "<u1"),  # 0 until the first update
+        ("seen", "<u1"),
         ("vtt_known", "<u1"),
         ("spare", "<u2"),
         ("late", "<u4"),  # trades that came after their minute had left the ring

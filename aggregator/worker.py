@@ -122,8 +122,7 @@ class Shard:
     def _missed(self, missed: Missed) -> Output:
         """Ticks were trimmed before we read them. What they would have told is a hole in every bar under way."""
         metrics.MISSED_GAPS.labels(missed.stream).inc()
-        if self._last is not None:
-            self._builder.add(ticks.unpack(_as_bytes(ticks.pack_mark(self._last[1], 0, feed=FeedMark.DOWN))))
+        self._builder.lose()
         data = {"stream": missed.stream, "after": missed.after, "last": missed.last}
         return _event(EventKind.GAP, "ticks were trimmed before the aggregator read them", data)
 
@@ -170,7 +169,3 @@ def _print(trade: Printed) -> Output:
 def _event(kind: EventKind, message: str, data: Mapping[str, object], ts: int | None = None) -> Output:
     event = Event(kind=kind, ts=clock.now_ms() if ts is None else ts, worker=NAME, message=message, data=dict(data))
     return Output(streams.EVENTS, {"kind": kind.value, "data": event.model_dump_json()})
-
-
-def _as_bytes(fields: dict[bytes, bytes | int]) -> dict[bytes, bytes]:
-    return {name: value if isinstance(value, bytes) else str(value).encode() for name, value in fields.items()}

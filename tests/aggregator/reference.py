@@ -38,8 +38,8 @@ class Reference:
         base = u["base"] or k.ts < 0
         if base:
             self._restart(k, u["ts"])
-        else:
-            k.covered[-1][1] = None
+        elif k.covered[-1][1] is not None:
+            self._continue(k)
         if u.get("depth") and u["ts"] >= k.ts:
             k.walls = (_wall(u["depth"], "bid"), _wall(u["depth"], "ask"))
         volume = self._volume(k, u, base)
@@ -109,6 +109,17 @@ class Reference:
             if bar["complete"] is None:
                 bar["complete"] = self._whole(k, bar["minute"])
         k.covered.append([ts, None])
+
+    def _continue(self, k: Known) -> None:
+        """A false alarm: what was called incomplete meanwhile is not, as far as it is still open to revision."""
+        start, end = k.covered[-1]
+        assert start is not None
+        assert end is not None
+        for bar in k.bars.values():
+            gone = any(m > bar["minute"] and (m - bar["minute"]) % (4 * MINUTE) == 0 for m in k.bars)
+            if bar["complete"] is False and bar["minute"] + MINUTE > end and bar["minute"] >= start and not gone:
+                bar["complete"], bar["dirty"] = (True if bar["rev"] else None), True
+        k.covered[-1][1] = None
 
     def _whole(self, k: Known, minute: int) -> bool:
         if not k.covered:

@@ -199,6 +199,25 @@ def test_a_bar_that_left_as_complete_is_corrected_when_the_feed_turns_out_to_hav
     assert [(b["ts"], b["rev"], b["complete"]) for b in bars] == [(T0, 1, False)]
 
 
+def test_lost_entries_leave_a_hole_that_the_next_record_does_not_take_back() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    builder.lose()
+    after = entry([trade(T0 + 80_000, 102.0, 1900), trade(T0 + 90_000, 103.0, 1975)])
+    bars = fold(builder, [after, mark(T0 + 125_000, FeedMark.LIVE)])
+    assert [(b["ts"], b["complete"], b["volume"]) for b in bars] == [(T0 + MINUTE, False, 75)]
+
+
+def test_a_false_alarm_is_taken_back() -> None:
+    builder = BarBuilder(always)
+    covered_minute(builder)
+    alarm = [mark(T0 + 70_000, FeedMark.DOWN), mark(T0 + 125_000, FeedMark.AWAY)]
+    fold(builder, [entry([trade(T0 + 65_000, 101.0, 1225)]), *alarm])
+    late = entry([trade(T0 + 80_000, 102.0, 1300) | {"ts": T0 + 126_000}])
+    bars = fold(builder, [late, mark(T0 + 127_000, FeedMark.LIVE)])
+    assert [(b["ts"], b["rev"], b["complete"], b["volume"]) for b in bars] == [(T0 + MINUTE, 1, True, 150)]
+
+
 def test_a_down_mark_that_names_instruments_leaves_the_others_covered() -> None:
     builder = BarBuilder(always)
     both = [trade(T0 - 1000, 100.0, 10, base=True), trade(T0 - 1000, 50.0, 10, base=True) | {"key": KEYS[1]}]
