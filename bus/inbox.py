@@ -37,6 +37,7 @@ _FIELDS_PER_HSET: Final = 2000
 _PENDING_PER_PACKET: Final = 500
 _BLOCK_MAX_MS: Final = 5_000  # well below the time after which a connection counts as dead
 _ORIGIN: Final = "0-0"
+_NUMBER_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,8 +245,8 @@ class Inbox:
         return batch
 
     async def _read_pending(self, batch: Batch, stream: str, count: int) -> None:
-        after = self._pending_after[stream]
-        (pending,) = await self._bus.packet(("XPENDING", stream, self._group, f"({after}", "+", count))
+        after = f"({self._pending_after[stream]}"
+        (pending,) = await self._bus.packet(("XPENDING", stream, self._group, after, "+", count))
         ids = [entry_id.decode() for entry_id, *_ in pending]
         if not ids:
             del self._pending_after[stream]
@@ -258,11 +259,10 @@ class Inbox:
                 batch.entries.append(Entry(stream, entry_id, fields))
                 gone = None
             elif gone is None:  # delivered once, trimmed before it was committed
-                gone = Missed(stream, after, entry_id)
+                gone = Missed(stream, _just_before(entry_id), entry_id)
                 batch.missed.append(gone)
             else:
                 gone = batch.missed[-1] = Missed(stream, gone.after, entry_id)
-            after = entry_id
 
     async def _entries(self, stream: str, ids: Sequence[str]) -> list[tuple[str, dict[bytes, bytes] | None]]:
         found: list[tuple[str, dict[bytes, bytes] | None]] = []
@@ -338,3 +338,8 @@ def order(entry_id: str) -> tuple[int, int]:
     """Stream ids compare as pairs of numbers, not as text."""
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
+
+
+def _just_before(entry_id: str) -> str:
+    ms, number = order(entry_id)
+    return f"{ms}-{number - 1}" if number else f"{ms - 1}-{_NUMBER_MAX}"
