@@ -84,18 +84,21 @@ class Pipeline:
         stop.set()
         await asyncio.wait_for(task, 10)
 
-    async def until(self, true: Callable[[], Any], what: str, seconds: float = 20) -> None:
+    async def until(self, true: Callable[[], Any], what: str, seconds: float = 60) -> None:
         """Wait for a fact, with a deadline and a name; a worker that died meanwhile speaks first."""
-        async with asyncio.timeout(seconds) as _:
-            while True:
-                for task, _stop in self.tasks.values():
-                    if task.done():
-                        task.result()
-                found = true()
-                if await found if asyncio.iscoroutine(found) else found:
-                    return
-                await asyncio.sleep(0.01)
-        raise AssertionError(what)
+        try:
+            async with asyncio.timeout(seconds):
+                while not await self._holds(true):
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            raise AssertionError(f"in {seconds} s not yet: {what}") from None
+
+    async def _holds(self, true: Callable[[], Any]) -> bool:
+        for task, _stop in self.tasks.values():
+            if task.done():
+                task.result()
+        found = true()
+        return bool(await found if asyncio.iscoroutine(found) else found)
 
     async def bars(self, shard: int = 0) -> list[dict[str, Any]]:
         entries = await self.bus.redis.xrange(streams.candles(shard))
