@@ -8,9 +8,8 @@
 -- plan.sequence key                  holds the number of the last such commit; not larger means: already done
 -- plan.add      [key, values]...     XADD
 -- plan.hash     [key, values]...     HSET
--- plan.state    key                  SET
+-- plan.set      key...               SET
 -- plan.ack      [key, ids]...        XACK (the group comes first)
--- plan.seek     key...               XGROUP SETID (the group, the id): past entries that were trimmed unread
 -- plan.trim     [key, mark, ms]...   XTRIM by the server's own clock; the highest deleted id goes to `mark`
 --
 -- Redis does not undo what a script did before it failed. So whatever can fail is looked at first, and the writes
@@ -48,14 +47,10 @@ for _, hash in ipairs(plan.hash) do
   must_be(hash[1], 'hash')
   values = values + hash[2]
 end
-if plan.state then values = values + 1 end
+values = values + #plan.set
 for _, ack in ipairs(plan.ack) do
   redis.call('XPENDING', KEYS[ack[1]], ARGV[values]) -- fails where the group is gone
   values = values + 1 + ack[2]
-end
-for _, key in ipairs(plan.seek) do
-  redis.call('XPENDING', KEYS[key], ARGV[values])
-  values = values + 2
 end
 
 -- Nothing below fails.
@@ -69,8 +64,8 @@ for _, hash in ipairs(plan.hash) do
   redis.call('HSET', KEYS[hash[1]], unpack(ARGV, at, at + hash[2] - 1))
   at = at + hash[2]
 end
-if plan.state then
-  redis.call('SET', KEYS[plan.state], ARGV[at])
+for _, key in ipairs(plan.set) do
+  redis.call('SET', KEYS[key], ARGV[at])
   at = at + 1
 end
 for _, ack in ipairs(plan.ack) do
@@ -79,10 +74,6 @@ for _, ack in ipairs(plan.ack) do
     redis.call('XACK', KEYS[ack[1]], group, unpack(ARGV, first, math.min(first + ACKS_PER_CALL - 1, last)))
   end
   at = last + 1
-end
-for _, key in ipairs(plan.seek) do
-  redis.call('XGROUP', 'SETID', KEYS[key], ARGV[at], ARGV[at + 1])
-  at = at + 2
 end
 if #plan.trim > 0 then
   local now = redis.call('TIME')

@@ -24,7 +24,7 @@ import orjson
 from redis import exceptions as redis_errors
 
 from bus import metrics
-from bus.connection import Bus, Word, translated
+from bus.connection import Bus, Word
 from bus.lease import Lease
 from schemas import streams
 from schemas.errors import Unavailable
@@ -93,14 +93,13 @@ class Writer:
         hashes: Mapping[str, Mapping[Any, Value]] | None = None,
         state: tuple[str, bytes] | None = None,
         acks: Sequence[tuple[str, str, Sequence[str]]] = (),
-        seeks: Sequence[tuple[str, str, str]] = (),
+        positions: Mapping[str, str] | None = None,
         sequence: tuple[str, int] | None = None,
     ) -> list[str]:
         """Append, set and acknowledge at once; nothing happens where the lease is gone (raises LeaseLost).
 
         With `sequence` (key, number) a commit whose number was committed before does nothing and returns no ids:
-        the way to try again after a reply got lost. `acks` are (stream, group, ids); `seeks` are (stream, group, id),
-        and move the group past entries that are gone.
+        the way to try again after a reply got lost. `acks` are (stream, group, ids), `positions` key and id.
         """
         plan = _Plan()
         if self.lease is not None:
@@ -112,11 +111,11 @@ class Writer:
         for key, fields in (hashes or {}).items():
             plan.hash(key, fields)
         if state is not None:
-            plan.head("state", *state)
+            plan.set(*state)
+        for key, entry_id in (positions or {}).items():
+            plan.set(key, entry_id)
         for stream, group, ids in acks:
             plan.ack(stream, group, ids)
-        for stream, group, entry_id in seeks:
-            plan.seek(stream, group, entry_id)
         for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
             plan.trim(stream, self._retention_ms[streams.family(stream)])
         reply = await self.bus.script("commit", plan.keys, plan.args())
@@ -137,7 +136,7 @@ class _Plan:
     def __init__(self) -> None:
         self.keys: list[str] = []
         self._number: dict[str, int] = {}
-        self._plan: dict[str, Any] = {"add": [], "hash": [], "ack": [], "seek": [], "trim": []}
+        self._plan: dict[str, Any] = {"add": [], "hash": [], "set": [], "ack": [], "trim": []}
         self._values: list[Value] = []
 
     def _key(self, key: str) -> int:
@@ -167,13 +166,13 @@ class _Plan:
             self._plan["hash"].append((self._key(key), len(part)))
             self._values += part
 
+    def set(self, key: str, value: Value) -> None:
+        self._plan["set"].append(self._key(key))
+        self._values.append(value)
+
     def ack(self, stream: str, group: str, ids: Sequence[str]) -> None:
         self._plan["ack"].append((self._key(stream), len(ids)))
         self._values += (group, *ids)
-
-    def seek(self, stream: str, group: str, entry_id: str) -> None:
-        self._plan["seek"].append(self._key(stream))
-        self._values += (group, entry_id)
 
     def trim(self, stream: str, keep_ms: int) -> None:
         self._plan["trim"].append((self._key(stream), self._key(streams.trimmed(stream)), keep_ms))
@@ -193,8 +192,8 @@ class Inbox:
         self._inputs = list(inputs)
         self._state_key = state_key
         self._delivered: dict[str, list[str]] = {stream: [] for stream in inputs}
-        self._last: dict[str, str] = {}  # up to here entries were delivered to the group, or are known to be gone
-        self._skipped: set[str] = set()  # streams of which `_last` is further than the group knows
+        self._committed: dict[str, str] = {}  # up to here everything was committed, or said to be missed
+        self._last: dict[str, str] = {}  # up to here everything was delivered here, or is known to be gone
         self._pending_after: dict[str, str] = dict.fromkeys(inputs, _ORIGIN)  # whose backlog is still coming
         self._count_read = metrics.READ_ENTRIES.labels(group).inc
         self._observe_batch = metrics.BATCH_ENTRIES.labels(group).observe
@@ -217,17 +216,20 @@ class Inbox:
             writer.bus.reading -= reading
 
     async def _ensure_group(self, stream: str) -> None:
-        """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed."""
+        """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed.
+
+        How far it has committed is written down besides, since a group only knows how far it was delivered to. One
+        that was deleted goes on from there.
+        """
+        key = streams.position(self._group, stream)
         mark = await self._bus.get(streams.trimmed(stream))
+        _, position = await self._bus.packet(("SET", key, mark or _ORIGIN, "NX"), ("GET", key))
+        self._committed[stream] = self._last[stream] = position.decode()
         try:
-            await self._bus.packet(("XGROUP", "CREATE", stream, self._group, mark or _ORIGIN, "MKSTREAM"))
+            await self._bus.packet(("XGROUP", "CREATE", stream, self._group, position, "MKSTREAM"))
         except redis_errors.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):  # it exists
                 raise
-        with translated():
-            for info in await self._bus.redis.xinfo_groups(stream):
-                if info["name"] == self._group.encode():
-                    self._last[stream] = info["last-delivered-id"].decode()
 
     # Reading
 
@@ -253,24 +255,20 @@ class Inbox:
             return
         self._pending_after[stream] = ids[-1]
         self._delivered[stream] += ids
-        gone: Missed | None = None
-        for entry_id, fields in await self._entries(stream, ids):
-            if fields is not None:
-                batch.entries.append(Entry(stream, entry_id, fields))
-                gone = None
-            elif gone is None:  # delivered once, trimmed before it was committed
-                gone = Missed(stream, _just_before(entry_id), entry_id)
-                batch.missed.append(gone)
-            else:
-                gone = batch.missed[-1] = Missed(stream, gone.after, entry_id)
-
-    async def _entries(self, stream: str, ids: Sequence[str]) -> list[tuple[str, dict[bytes, bytes] | None]]:
-        found: list[tuple[str, dict[bytes, bytes] | None]] = []
         for start in range(0, len(ids), _PENDING_PER_PACKET):
-            part = ids[start : start + _PENDING_PER_PACKET]
-            replies = await self._bus.packet(*[("XRANGE", stream, entry_id, entry_id) for entry_id in part])
-            found += [(one, _fields(reply[0][1]) if reply else None) for one, reply in zip(part, replies, strict=True)]
-        return found
+            await self._read_again(batch, stream, ids[start : start + _PENDING_PER_PACKET])
+
+    async def _read_again(self, batch: Batch, stream: str, ids: Sequence[str]) -> None:
+        mark, *replies = await self._bus.packet(
+            ("GET", streams.trimmed(stream)), *[("XRANGE", stream, entry_id, entry_id) for entry_id in ids]
+        )
+        self._notice_missed(batch, stream, mark)
+        for entry_id, reply in zip(ids, replies, strict=True):
+            if reply:
+                batch.entries.append(Entry(stream, entry_id, _fields(reply[0][1])))
+            elif order(entry_id) > order(self._last[stream]):  # somebody has deleted this one entry
+                batch.missed.append(Missed(stream, _just_before(entry_id), entry_id))
+            self._last[stream] = max(self._last[stream], entry_id, key=order)
 
     async def _read_new(self, batch: Batch, count: int, block_ms: int) -> None:
         """New entries, the marks that trimming leaves, and what is pending now: one packet, nothing comes between."""
@@ -283,25 +281,23 @@ class Inbox:
         )
         marks, pending = others[: len(self._inputs)], others[len(self._inputs) :]
         for stream, mark in zip(self._inputs, marks, strict=True):
-            if mark is not None:
-                self._notice_missed(batch, stream, mark.decode())
+            self._notice_missed(batch, stream, mark)
         for name, entries in reply or ():
             stream = name.decode()
             ids = [entry_id.decode() for entry_id, _ in entries]
             batch.entries += [Entry(stream, one, _fields(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
             self._delivered[stream] += ids
-            self._skipped.discard(stream)
             self._last[stream] = max(self._last[stream], ids[-1], key=order)
         for stream, (in_all, *_) in zip(self._inputs, pending, strict=True):
             if in_all != len(self._delivered[stream]):
                 raise Unavailable(f"somebody else has read {stream} in group {self._group}: starting over")
 
-    def _notice_missed(self, batch: Batch, stream: str, mark: str) -> None:
+    def _notice_missed(self, batch: Batch, stream: str, mark: bytes | None) -> None:
         """A mark is the highest id that trimming has deleted; beyond what we had read, we missed entries."""
-        if order(mark) > order(self._last[stream]):
-            batch.missed.append(Missed(stream, self._last[stream], mark))
-            self._last[stream] = mark
-            self._skipped.add(stream)
+        last = self._last[stream]
+        if mark is not None and order(mark.decode()) > order(last):
+            batch.missed.append(Missed(stream, last, mark.decode()))
+            self._last[stream] = mark.decode()
 
     # Committing
 
@@ -319,11 +315,16 @@ class Inbox:
     async def commit(self, outputs: Sequence[Output] = (), *, snapshot: bytes | None = None, now_s: float) -> list[str]:
         """Outputs, the new state and the acknowledgement of everything read so far: all or nothing."""
         acks = [(stream, self._group, ids) for stream, ids in self._delivered.items() if ids]
-        seeks = [(stream, self._group, self._last[stream]) for stream in sorted(self._skipped)]
-        state = None if snapshot is None else (self._state_key, snapshot)
-        written = await self._writer.write(outputs, now_s=now_s, state=state, acks=acks, seeks=seeks)
+        moved = {stream: last for stream, last in self._last.items() if last != self._committed[stream]}
+        written = await self._writer.write(
+            outputs,
+            now_s=now_s,
+            state=None if snapshot is None else (self._state_key, snapshot),
+            positions={streams.position(self._group, stream): last for stream, last in moved.items()},
+            acks=acks,
+        )
         self._delivered = {stream: [] for stream in self._inputs}
-        self._skipped.clear()
+        self._committed |= moved
         metrics.COMMITS.labels(self._group).inc()
         return written
 

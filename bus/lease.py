@@ -87,7 +87,7 @@ async def living(bus: Bus, worker: str = "") -> dict[str, dict[str, Any]]:
 
 async def enrol(bus: Bus, worker: str, life_s: float, held: int) -> dict[str, int]:
     """Take part in sharing out a worker's shards, for as long as a lease lasts. Who does, and how many they hold."""
-    reply = await bus.script("members", [f"members:{worker}"], [bus.instance, int(life_s * 1000), held])
+    reply = await bus.script("members", [streams.members(worker)], [bus.instance, int(life_s * 1000), held])
     return {name.decode(): int(count) for name, count in zip(reply[::2], reply[1::2], strict=True)}
 
 

@@ -94,6 +94,16 @@ def trimmed(stream: str) -> str:
     return f"trimmed:{stream}"
 
 
+def position(group: str, stream: str) -> str:
+    """Id of the last entry that a consumer group has committed. The group itself only knows what it was given."""
+    return f"position:{group}:{stream}"
+
+
+def members(worker: str) -> str:
+    """Hash: the processes that share out a worker's shards, and how many each holds."""
+    return f"members:{worker}"
+
+
 def dead(stream: str) -> str:
     return f"dead:{stream}"
 

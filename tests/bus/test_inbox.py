@@ -325,6 +325,44 @@ async def test_a_loss_is_said_again_when_saying_it_was_not_committed(bus: Bus) -
             assert (await inbox.read(count=10, block_ms=0)).missed == [Missed(TICKS, "0-0", ids[1])]
 
 
+async def test_a_loss_is_said_again_when_what_came_after_it_was_read_and_not_committed(bus: Bus) -> None:
+    ids = await add(bus, 1)
+    async with opened(bus) as inbox:
+        await read_all(inbox)
+        await inbox.commit(now_s=0)
+    ids += await add(bus, 4)
+    await trim(bus, ids[2])
+    for _ in range(3):
+        async with opened(bus) as inbox:
+            batch = await read_all(inbox, count=1)
+            assert (ids_of(batch), batch.missed) == (ids[3:], [Missed(TICKS, ids[0], ids[2])])
+
+
+async def test_an_entry_that_somebody_deleted_while_it_was_pending_is_missed(bus: Bus) -> None:
+    ids = await add(bus, 3)
+    async with opened(bus) as inbox:
+        await read_all(inbox)
+    await bus.redis.xdel(TICKS, ids[1])
+    async with opened(bus) as inbox:
+        batch = await read_all(inbox)
+        assert ids_of(batch) == [ids[0], ids[2]]
+        ((after, last),) = [(m.after, m.last) for m in batch.missed]
+        assert last == ids[1]
+        assert order(ids[0]) <= order(after) < order(ids[1])
+
+
+async def test_a_group_that_was_deleted_goes_on_where_it_had_committed(bus: Bus) -> None:
+    ids = await add(bus, 4)
+    async with opened(bus) as inbox:
+        await inbox.read(count=2, block_ms=0)
+        await inbox.commit(now_s=0)
+        await inbox.read(count=1, block_ms=0)
+    await bus.redis.xgroup_destroy(TICKS, "toy")
+    async with opened(bus) as inbox:
+        batch = await read_all(inbox)
+        assert (ids_of(batch), batch.missed) == (ids[2:], [])
+
+
 async def test_what_was_read_before_it_was_trimmed_is_no_loss(bus: Bus) -> None:
     ids = await add(bus, 5)
     async with opened(bus) as inbox:
@@ -447,6 +485,6 @@ async def test_a_dead_letter_is_the_entry_and_why_and_who(bus: Bus) -> None:
 
 
 def test_ids_compare_as_numbers() -> None:
-    ids = ["9-0", "10-0", "10-2", "10-10", "1700000000000-0"]
-    assert sorted(ids[::-1], key=order) == ids
+    ids = ["10-10", "1700000000000-0", "9-0", "10-2", "10-0"]
+    assert sorted(ids, key=order) == ["9-0", "10-0", "10-2", "10-10", "1700000000000-0"]
     assert order("5") == (5, 0)
