@@ -91,6 +91,8 @@ class Plan:
         """The venue has answered at `now_ms`; returns the end of what it can have known. The rest stays open."""
         known_ms = now_ms - _SETTLE_MS
         known_ms -= known_ms % MINUTE_MS
+        if need.key in self._covered_to:  # the feed is away: so far history has stood in for it
+            self._covered_to[need.key] = max(self._covered_to[need.key], min(known_ms, need.to_ms))
         left = self._needs.pop(need.key, None)  # wider than `need` where the feed was away meanwhile
         if left is not None and left.to_ms > known_ms:
             self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
