@@ -88,7 +88,7 @@ class Pipeline:
         """Wait for a fact, with a deadline and a name; a worker that died meanwhile speaks first."""
         try:
             async with asyncio.timeout(seconds):
-                while not await self._holds(true):
+                while not await self._holds(true):  # noqa: ASYNC110 - facts in Redis have no event
                     await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(f"in {seconds} s not yet: {what}") from None
