@@ -15,32 +15,32 @@ N ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.teji-requirements
-LINKED := $(VENV)/.teji-project
-COMPILED := $(VENV)/.teji-kernels
+RUNTIME := $(VENV)/.teji-runtime
+DEV := $(VENV)/.teji-dev
+KERNELS := $(VENV)/.teji-kernels
 CODE := schemas proto market bus brokers ingest aggregator gateway sim bench teji tests
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-up: $(COMPILED) ## the demo: simulated exchange, all workers, the page at http://127.0.0.1:8000
+up: $(KERNELS) ## the demo: simulated exchange, all workers, the page at http://127.0.0.1:8000
 	@exec $(BIN)/teji up $(ARGS)
 
-test: $(COMPILED) ## all tests
+test: $(DEV) $(KERNELS) ## all tests
 	@exec $(BIN)/python -m pytest -n $(N) $(ARGS)
 
-check: $(LINKED) ## lint, format, types, the rules of the house
+check: $(DEV) ## lint, format, types, the rules of the house
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/python -m pytest tests/test_house.py
 
-bench: $(COMPILED) ## every number of the README, each beside its peer
+bench: $(DEV) $(KERNELS) ## every number of the README, each beside its peer
 	@exec $(BIN)/teji bench all $(ARGS)
 
-warm: $(COMPILED) ## compile the kernels ahead of the first start
+warm: $(KERNELS) ## compile the kernels ahead of the first start
 
-proto: $(LINKED) ## generate proto/feed_pb2.py from proto/feed.proto
+proto: $(DEV) ## generate proto/feed_pb2.py from proto/feed.proto
 	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
 		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. proto/feed.proto
 
@@ -50,16 +50,17 @@ requirements: ## pin the dependencies of pyproject.toml anew (needs uv)
 clean: ## remove .venv, caches and the demo's data; refuses while servers run
 	@$(or $(PYTHON),python3) teji/clean.py
 
-# The environment, in three steps of which each is repeated only when what it depends on has changed.
+# The environment, in steps, each repeated only when what it is made from has changed. Who only wants to see Teji run
+# does not wait for the developers' tools.
 
-$(INSTALLED): requirements-dev.txt .ci/environment
-	@PYTHON="$(PYTHON)" .ci/environment $(VENV)
+$(RUNTIME): requirements.txt .ci/environment
+	@PYTHON="$(PYTHON)" .ci/environment $(VENV) requirements.txt
 	@touch $@
 
-$(LINKED): $(INSTALLED) pyproject.toml
-	@.ci/environment $(VENV) project
+$(DEV): requirements-dev.txt $(RUNTIME)
+	@.ci/environment $(VENV) requirements-dev.txt
 	@touch $@
 
-$(COMPILED): $(LINKED) $(wildcard proto/*.py ingest/merge.py aggregator/*.py)
+$(KERNELS): $(RUNTIME) proto/decode.py ingest/merge.py aggregator/bars.py aggregator/kernel.py
 	@$(BIN)/python -m teji.warm
 	@touch $@
