@@ -68,6 +68,25 @@ async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0) -> Asyn
             pool.terminate()
 
 
+@contextlib.asynccontextmanager
+async def connection(pool: Pool, seconds: float) -> AsyncIterator[Any]:
+    """A connection for work that must be done within `seconds`; else Unavailable, at once.
+
+    A cancelled query asks the server to stop it and waits for that. A server that does not answer would not answer
+    that either, so the connection is thrown away first.
+    """
+    with translated():
+        acquired = await pool.acquire(timeout=seconds)
+        try:
+            overdue = asyncio.get_running_loop().call_later(seconds, acquired.terminate)
+            try:
+                yield acquired
+            finally:
+                overdue.cancel()
+        finally:
+            await pool.release(acquired, timeout=seconds)
+
+
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import orjson
 
+from bus import postgres
 from bus.connection import Bus, translated
 from bus.postgres import Pool
-from bus.postgres import translated as postgres_translated
 from gateway.frames import rev_of
 from gateway.index import BarIndex
 from gateway.positions import of_entry
@@ -104,11 +104,10 @@ class History:
         if not self._migrated.is_set():
             raise Unavailable("Postgres has not answered since this gateway started")
         query = _SELECT.format(columns=", ".join(_COLUMNS), order="DESC" if span.last else "ASC")
-        with postgres_translated():
-            async with asyncio.timeout(_POSTGRES_S), self._pool.acquire() as connection:
-                rows: Sequence[Any] = await connection.fetch(
-                    query, streams.instrument_id(instrument), span.from_ms, span.to_ms, span.limit
-                )
+        async with postgres.connection(self._pool, _POSTGRES_S) as connection:
+            rows: Sequence[Any] = await connection.fetch(
+                query, streams.instrument_id(instrument), span.from_ms, span.to_ms, span.limit
+            )
         return {row["ts"]: (row["rev"], _bar(instrument, row)) for row in rows}
 
 

@@ -9,9 +9,8 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Response
 from pydantic import BaseModel, Field
 
-from bus import clock, lease
+from bus import clock, lease, postgres
 from bus.connection import translated
-from bus.postgres import translated as postgres_translated
 from gateway.context import Gateway, Here
 from gateway.positions import of_entry
 from schemas import streams
@@ -101,9 +100,8 @@ async def _checked(check: Awaitable[str]) -> Part:
 
 
 async def _postgres_version(here: Gateway) -> str:
-    with postgres_translated():
-        async with here.pool.acquire() as connection:
-            return str(await connection.fetchval("SHOW server_version"))
+    async with postgres.connection(here.pool, _CHECK_S / 2) as connection:
+        return str(await connection.fetchval("SHOW server_version"))
 
 
 async def _workers(here: Gateway) -> list[WorkerHealth]:
@@ -174,7 +172,7 @@ def _complaints(health: Health, shards: int) -> list[str]:
 
 
 async def _look(here: Here) -> Health:
-    redis, postgres = await asyncio.gather(_checked(here.bus.check()), _checked(_postgres_version(here)))
+    redis, database = await asyncio.gather(_checked(here.bus.check()), _checked(_postgres_version(here)))
     workers: list[WorkerHealth] = []
     cold: list[ColdHealth] = []
     if redis.ok:
@@ -192,7 +190,7 @@ async def _look(here: Here) -> Health:
         now=clock.now_ms(),
         started=here.started_ms,
         redis=redis,
-        postgres=postgres,
+        postgres=database,
         feed=_feed(here),
         workers=workers,
         cold=cold,
