@@ -4,7 +4,8 @@ Entries leave in writes. A write has a number, and Redis keeps the highest it ha
 entries. A write whose reply got lost is simply done again: if Redis has taken it, nothing happens.
 
 What Redis has confirmed is remembered for a few seconds all the same. An append-only file that is synced every second,
-or a replica that takes over, may know less than the server that confirmed; then those writes are done again, too.
+or a replica that takes over, may know less than the server that confirmed; then those writes are done again, too. (Not
+in a flood, where a few seconds are too much to remember.)
 """
 
 from collections import deque
@@ -42,6 +43,7 @@ class Outbox:
     _under_way: Write | None = None
     _confirmed: deque[tuple[float, Write]] = field(default_factory=deque)  # the newest, and when
     _confirmed_bytes: int = 0
+    _remember_from_s: float = float("-inf")
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._again or self._under_way)
@@ -86,12 +88,16 @@ class Outbox:
             self._under_way = None
 
     def _remember(self, write: Write, now_s: float) -> None:
+        """The newest, or none: in a flood they would only drive what is needed out of the processor's cache."""
+        if now_s < self._remember_from_s:
+            return
         self._confirmed.append((now_s, write))
         self._confirmed_bytes += write.size_bytes
-        while self._confirmed and (
-            self._confirmed[0][0] < now_s - _REMEMBERED_S or self._confirmed_bytes > _REMEMBERED_BYTES
-        ):
+        while self._confirmed and self._confirmed[0][0] < now_s - _REMEMBERED_S:
             self._confirmed_bytes -= self._confirmed.popleft()[1].size_bytes
+        if self._confirmed_bytes > _REMEMBERED_BYTES:
+            self._confirmed.clear()
+            self._confirmed_bytes, self._remember_from_s = 0, now_s + _REMEMBERED_S
 
     def resume(self, published: int, ours: bool, now_s: float) -> bool:
         """Continue after a break: `published` is the number of the last write that Redis has (0: of none), `ours` says

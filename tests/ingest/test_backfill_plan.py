@@ -166,6 +166,7 @@ def test_whatever_the_feed_does_every_minute_it_did_not_cover_is_answered_and_no
     of.covered([A], now)
     missing: set[int] = set()
     got: list[int] = []
+    answers = True
 
     def until(end: int) -> None:
         nonlocal now
@@ -174,8 +175,8 @@ def test_whatever_the_feed_does_every_minute_it_did_not_cover_is_answered_and_no
             if answers and (need := of.due(now)):
                 got.extend(_minutes(need, min(need.to_ms, of.served(need, now))))
 
-    for down_s, up_s, answers in life:
-        began = now
+    for down_s, up_s, answered in life:
+        began, answers = now, answered
         until(now + down_s * 1000)
         missing |= set(range(began - began % MINUTE, now - now % MINUTE + MINUTE, MINUTE))
         of.start(A, now)

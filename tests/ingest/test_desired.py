@@ -51,7 +51,7 @@ def test_what_was_unsubscribed_stays_away_until_it_is_subscribed_again() -> None
 
 def test_an_instrument_of_another_shard_is_not_ours_to_add() -> None:
     wish, reply = answered(Desired(), subscribe(C, D))
-    assert (wish.modes(BASE).keys(), reply["subscribed"]) == ({A, B, C}, [C])
+    assert (set(wish.modes(BASE)), reply["subscribed"]) == ({A, B, C}, [C])
 
 
 def test_an_unknown_instrument_is_refused_by_name_and_nothing_is_subscribed() -> None:
@@ -63,7 +63,7 @@ def test_switched_off_it_carries_nothing_and_forgets_nothing() -> None:
     off, reply = answered(after(subscribe(C)), FeedDisconnect())
     assert (off.carried(BASE), reply) == ({}, {"enabled": False, "instruments": 3})
     on, reply = answered(off, FeedConnect())
-    assert (on.carried(BASE).keys(), reply) == ({A, B, C}, {"enabled": True, "instruments": 3})
+    assert (set(on.carried(BASE)), reply) == ({A, B, C}, {"enabled": True, "instruments": 3})
 
 
 def test_the_settings_may_mean_something_else_tomorrow_and_what_commands_changed_stays() -> None:

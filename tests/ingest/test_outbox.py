@@ -168,13 +168,18 @@ def test_what_was_confirmed_too_long_ago_is_a_hole() -> None:
     assert not box
 
 
-def test_what_is_remembered_is_bounded_in_bytes() -> None:
+def test_in_a_flood_nothing_is_remembered_and_after_it_again() -> None:
     box, stream = begun(), Stream()
     for number in range(40):
         box.put(entry(str(number), 1_000_000))
-        publish(box, stream)
-    assert box.resume(40 - 10, True, 0.0)
-    assert not box.resume(40 - 30, True, 0.0)
+        publish(box, stream, number / 100)
+    assert not box.resume(39, True, 0.4)
+
+    box, stream = begun(), Stream()
+    for number in range(40):
+        box.put(entry(str(number), 1_000_000))
+        publish(box, stream, float(number))
+    assert box.resume(40 - 2, True, 40.0)
 
 
 def test_an_emptied_redis_gets_everything_that_is_still_remembered() -> None:

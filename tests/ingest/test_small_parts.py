@@ -1,9 +1,11 @@
 """Venue time, waiting, reporting, names, quotes: the small pure parts."""
 
 from datetime import date, timedelta
+from itertools import pairwise
 from random import Random
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from hypothesis import given
@@ -83,11 +85,9 @@ def test_a_new_state_is_told_at_once_and_the_same_one_never_again() -> None:
 
 
 def test_a_count_that_grows_is_told_less_and_less_often() -> None:
-    reporter, told = Reporter(), []
-    for second in range(1200):
-        if reporter.is_due(float(second)) and reporter.has_news(status(seen=second), float(second)):
-            told.append(second)
-    gaps = [later - earlier for earlier, later in zip(told, told[1:], strict=False)]
+    reporter = Reporter()
+    told = [s for s in range(1200) if reporter.is_due(float(s)) and reporter.has_news(status(seen=s), float(s))]
+    gaps = [later - earlier for earlier, later in pairwise(told)]
     assert len(told) < 30
     assert gaps[:4] == [1, 2, 4, 8]
     assert max(gaps) == 60
@@ -172,8 +172,6 @@ class Merger:
 
 
 def np_rows(values: dict[str, float]) -> Any:
-    import numpy as np
-
     rec = np.zeros(len(values), TICK)
     rec["id"] = [instrument_id(key) for key in values]
     rec["ltp"] = list(values.values())
