@@ -10,7 +10,7 @@ import httpx
 from brokers.upstox.auth import DIALOG_PATH, TokenStore, exchange_code
 from brokers.upstox.rest import READ_BUDGET, Budget, NeedsLogin, Rest, http_client, translated
 from bus import clock, life
-from bus.settings import Calendar, Settings
+from bus.settings import Calendar, Settings, load
 from schemas.errors import Unavailable
 from sim.settings import SimSettings
 
@@ -63,3 +63,11 @@ async def log_in(client: httpx.AsyncClient, settings: Settings) -> str:
     if not codes:
         raise Unavailable(f"the login dialog answers {answer.status_code} and no code")
     return await exchange_code(client, settings, codes[0])
+
+
+async def _keep(settings: Settings) -> None:
+    await life.serve(lambda stop: stay_logged_in(settings, asyncio.Event(), stop))
+
+
+if __name__ == "__main__":  # beside a simulated exchange in containers; `teji up` does the same by itself
+    asyncio.run(_keep(load()))
