@@ -19,6 +19,7 @@ class Proxy:
         self._swallow: bytes | None = None
         self._hold = asyncio.Event()
         self._hold.set()
+        self._away = False
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -33,7 +34,20 @@ class Proxy:
     def go_on(self) -> None:
         self._hold.set()
 
+    async def refuse(self) -> None:
+        """The server is away: what is open is cut, and nothing new comes through."""
+        self._away = True
+        for writer in list(self._open):
+            writer.close()
+        await until(lambda: not self._open, "every wire is cut")
+
+    def accept(self) -> None:
+        self._away = False
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._away:
+            writer.close()
+            return
         there_reader, there = await asyncio.open_unix_connection(self._target)
         cut = asyncio.Event()
         self._open |= {writer, there}
@@ -83,7 +97,5 @@ async def proxied(redis_url: str) -> AsyncIterator[Proxy]:
         finally:
             server.close()
             proxy.go_on()
-            for writer in list(proxy._open):
-                writer.close()
-            await until(lambda: not proxy._open, "every wire is cut")
+            await proxy.refuse()
             await server.wait_closed()

@@ -11,7 +11,7 @@ from redis import exceptions as redis_errors
 
 from bus.connection import Bus
 from bus.inbox import Output, Writer
-from bus.lease import Lease, acquire
+from bus.lease import acquire
 from schemas import streams
 from schemas.errors import LeaseLost, Unavailable
 from tests.bus.facts import until
@@ -341,16 +341,3 @@ async def test_looking_for_old_entries_does_not_walk_the_stream(bus: Bus) -> Non
     await bus.redis.config_resetstat()
     await writer.write([entry()], now_s=0)
     assert "cmdstat_xrevrange" not in await bus.redis.info("commandstats")
-
-
-# Leases
-
-
-async def test_fencing_tokens_only_grow(bus: Bus) -> None:
-    tokens: list[int] = []
-    for number in range(5):
-        lease = await acquire(Bus(bus.redis, f"process {number % 2}"), "toy", 3, 60)
-        assert isinstance(lease, Lease)
-        tokens.append(lease.token)
-        await bus.redis.delete(lease.key)
-    assert tokens == sorted(set(tokens))
