@@ -39,7 +39,10 @@ def binary(name: str) -> Path:
 
 
 def start(folder: Path) -> tuple[Path, Callable[[], None]]:
-    """Its socket, and what to call to wait until it listens. One that runs already is left as it is."""
+    """Its socket, and what to call to wait until it has read its data. One that runs already is left as it is.
+
+    Data that takes longer to read is not waited for: who asks it meanwhile is told that it is loading.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     socket_path = _socket_of(folder)
     if daemon.listens(socket_path):
@@ -53,11 +56,20 @@ def start(folder: Path) -> tuple[Path, Callable[[], None]]:
         os.close(lock)
 
     def wait() -> None:
-        if not daemon.until(lambda: daemon.listens(socket_path), process):
+        if not daemon.until(lambda: _answers(socket_path), process) and not daemon.listens(socket_path):
             said = daemon.end_of(folder / "redis.log") or daemon.end_of(folder / "redis.out")
             raise Misconfigured(f"The embedded Redis does not start; the end of {folder}/redis.log: {said}")
 
     return socket_path, wait
+
+
+def _answers(socket_path: Path) -> bool:
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(1.0)
+        connection.connect(os.fspath(socket_path))
+        connection.sendall(b"PING\r\n")
+        return connection.recv(1) == b"+"
+    return False
 
 
 def stop(folder: Path) -> None:
