@@ -66,7 +66,8 @@ def test_a_file_that_is_not_compressed_is_read_too() -> None:
     "wrong",
     [
         {"instrument_key": None}, {"instrument_key": 5}, {"instrument_key": "NSE_FO|1,2"},
-        {"instrument_key": "NSE_FO|"}, {"instrument_key": "BSE_FO|61755"}, {"segment": None}, {"trading_symbol": ""}, {"lot_size": "many"},
+        {"instrument_key": "NSE_FO|"}, {"instrument_key": "BSE_FO|61755"}, {"segment": None}, {"trading_symbol": ""},
+        {"lot_size": "many"},
         {"lot_size": -65}, {"tick_size": -5.0}, {"tick_size": 5_000_000}, {"tick_size": "x"},
         {"expiry": None}, {"expiry": 1e300}, {"expiry": "soon"}, {"strike_price": None}, {"strike_price": -1.0},
         {"instrument_type": "FUT"}, {"freeze_quantity": {"a": 1}},
