@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.teji-runtime
 DEV := $(VENV)/.teji-dev
 KERNELS := $(VENV)/.teji-kernels
-CODE := schemas proto market bus brokers ingest aggregator gateway sim bench teji tests
+CODE := schemas proto market bus brokers ingest aggregator gateway sim bench teji deploy tests
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -30,8 +30,8 @@ test: $(DEV) $(KERNELS) ## all tests
 	@exec $(BIN)/python -m pytest -n $(N) $(ARGS)
 
 check: $(DEV) ## lint, format, types, the rules of the house
-	@$(BIN)/ruff check .
-	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy $(CODE)
 	@$(BIN)/python -m pytest tests/test_house.py
 
@@ -41,8 +41,7 @@ bench: $(DEV) $(KERNELS) ## every number of the README, each beside its peer
 warm: $(KERNELS) ## compile the kernels ahead of the first start
 
 proto: $(DEV) ## generate proto/feed_pb2.py from proto/feed.proto
-	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
-		--plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. proto/feed.proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. proto/feed.proto
 
 requirements: ## pin the dependencies of pyproject.toml anew (needs uv)
 	@.ci/requirements
