@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import socket
 import stat
 import subprocess
@@ -64,8 +65,9 @@ def listens(path: Path) -> bool:
 
 
 def socket_folder(folder: Path, name: str, owner: int) -> Path:
-    """Beside the data; in a private temporary folder where that path is longer than a socket's may be."""
-    if len(os.fsencode(folder / name)) <= _SOCKET_PATH_MAX:
+    """Beside the data; in a private temporary folder where that path is longer than a socket's may be, or has a comma,
+    which clients of Postgres take for the end of it."""
+    if len(os.fsencode(folder / name)) <= _SOCKET_PATH_MAX and "," not in str(folder):
         return folder
     digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
     short = Path(tempfile.gettempdir()) / f"teji-{owner}-{digest}"
@@ -76,6 +78,12 @@ def socket_folder(folder: Path, name: str, owner: int) -> Path:
     if about.st_uid != owner or not stat.S_ISDIR(about.st_mode) or about.st_mode & 0o077:
         raise Misconfigured(f"{short} is not ours alone: set TEJI_HOME to a shorter path.")
     return short
+
+
+def tidy(sockets: Path, folder: Path) -> None:
+    """Remove what `socket_folder` has made, once nobody listens there."""
+    if sockets != folder:
+        shutil.rmtree(sockets, ignore_errors=True)
 
 
 def end_of(log: Path) -> str:

@@ -56,13 +56,13 @@ def _start(home: Path, settings: Settings, want_redis: bool, want_postgres: bool
     """Both at once: Redis comes up while Postgres does."""
     socket = ""
     redis_url, postgres_url = settings.redis_url, settings.postgres_url
-    if want_redis:
-        path, wait = embedded_redis.start(home / "redis")
-        socket, redis_url = str(path), _unix_url(path)
-    if want_postgres:
-        postgres_url = embedded_postgres.start(home / "postgres")
-    if want_redis:
-        wait()
+    with contextlib.ExitStack() as both:
+        if want_redis:
+            path, wait = embedded_redis.start(home / "redis")
+            both.callback(wait)  # also when Postgres fails: only one that is up can be stopped
+            socket, redis_url = str(path), _unix_url(path)
+        if want_postgres:
+            postgres_url = embedded_postgres.start(home / "postgres")
     return Servers(redis_url, postgres_url, socket)
 
 

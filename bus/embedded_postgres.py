@@ -60,11 +60,15 @@ def _command(folder: Path, sockets: Path) -> list[str | Path]:
 def stop(folder: Path) -> None:
     """Ask it to end its sessions and go; wait until it is gone."""
     about = folder / "postmaster.pid"
-    if not about.exists() or not daemon.listens(daemon.socket_folder(folder, _SOCKET, _account(folder)) / _SOCKET):
-        return  # what is written there may be another process's number by now
-    with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-        os.kill(int(about.read_text().split()[0]), signal.SIGINT)
-    daemon.until(lambda: not about.exists())
+    if not about.exists():
+        return
+    sockets = daemon.socket_folder(folder, _SOCKET, _account(folder))
+    if daemon.listens(sockets / _SOCKET):  # else what is written there may be another process's number by now
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            os.kill(int(about.read_text().split()[0]), signal.SIGINT)
+        if not daemon.until(lambda: not about.exists()):
+            return
+    daemon.tidy(sockets, folder)
 
 
 def _status(folder: Path) -> str:

@@ -74,15 +74,17 @@ def _answers(socket_path: Path) -> bool:
 
 def stop(folder: Path) -> None:
     """Ask it to write down what it has and go; wait until it is gone."""
-    if not folder.exists():
+    if not folder.is_dir():
         return
+    socket_path = _socket_of(folder)
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(daemon.START_S)
-        connection.connect(os.fspath(_socket_of(folder)))
+        connection.connect(os.fspath(socket_path))
         connection.sendall(b"SHUTDOWN NOSAVE\r\n")  # is obeyed by a busy one too; the append-only file is complete
         connection.recv(1)  # it hangs up
     with contextlib.suppress(Misconfigured):
         os.close(_locked(folder))
+        daemon.tidy(socket_path.parent, folder)
 
 
 def _socket_of(folder: Path) -> Path:
