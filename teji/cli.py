@@ -4,6 +4,7 @@ Those files are imported by the commands that need them, so that `teji --help` a
 Exit codes: 0 done, 1 failed (one sentence on standard error), 2 wrong usage.
 """
 
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -26,6 +27,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 def main() -> None:
+    _reach_this_machine_directly()
     failure: BaseException | None = None
     try:
         app(prog_name="teji")
@@ -34,6 +36,12 @@ def main() -> None:
     if failure is not None:
         print(f"teji: {failure}", file=sys.stderr)
         sys.exit(1)
+
+
+def _reach_this_machine_directly() -> None:
+    """A proxy that the environment names is for the venue, never for what runs on this machine."""
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost", "::1"]))
 
 
 def _first(group: BaseExceptionGroup[TejiError]) -> BaseException:

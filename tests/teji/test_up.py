@@ -118,7 +118,7 @@ def test_a_newcomer_sees_bars_and_ctrl_c_ends_everything(tmp_path: Path) -> None
     (tmp_path / ".env").write_text("UPSTOX_ACCESS_TOKEN=a.real.token\nTEJI_LOG=json\n")
     (tmp_path / "sim").mkdir()  # an author's own folders stand in nobody's way
     (tmp_path / "sim" / "__main__.py").write_text("raise SystemExit('not this one')")
-    with running(tmp_path) as started:
+    with running(tmp_path, HTTP_PROXY="http://127.0.0.1:1") as started:  # nothing goes through a proxy here
         url = started.until_ready()
         assert first_event(f"{url}/api/v1/stream/candles") == "event: candle"
         block = "".join(started.out)
