@@ -15,12 +15,14 @@ from bus.connection import Bus
 from bus.lease import Keeper, Lease
 from bus.life import until_done
 from bus.settings import Settings
+from bus.wait import pause
 from schemas import streams
 from schemas.errors import Unavailable
 
 log = structlog.get_logger("ingest")
 
 NAME: Final = "ingest-socket"
+_SOON_S: Final = 1.0
 
 
 async def is_anothers(bus: Bus, worker: str, number: int) -> bool:
@@ -65,7 +67,7 @@ class Sockets:
     async def while_any(self, job: Callable[[asyncio.Event], Coroutine[Any, Any, None]], stop: asyncio.Event) -> None:
         """Run `job` as long as there are sockets for it, and again when there are."""
         while not stop.is_set():
-            if not self._ours:
+            if not await pause(self._some, _SOON_S) and not stop.is_set():
                 log.info("standing by until there is a socket to the venue for us")
             await _either(self._some, stop)
             over = asyncio.Event()

@@ -74,17 +74,22 @@ class Ingest:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Shards are taken once there is a socket for them, and are given back before the last one is."""
+        given_back = asyncio.Event()
 
-        async def shards(over: asyncio.Event) -> None:
-            keeper = Keeper(self._worker.bus, NAME, self.settings.teji_shards, self.settings.teji_lease_s, self._work)
-            await keeper.run(over)
+        async def with_shards() -> None:
+            await self.sockets.while_any(self._keep_shards, stop)
+            given_back.set()
 
         await until_done(
-            together(self.sockets.while_any(shards, stop), self.sockets.run(stop)),
+            together(with_shards(), self.sockets.run(given_back)),
             self.catalogue.keep(self._changed, stop),
             self.backfill.run(stop),
             self._look_after(stop),
         )
+
+    async def _keep_shards(self, over: asyncio.Event) -> None:
+        settings = self.settings
+        await Keeper(self._worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, self._work).run(over)
 
     # Time and hours
 

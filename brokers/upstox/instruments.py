@@ -23,7 +23,7 @@ log = structlog.get_logger("instruments")
 
 _PATH: Final = "/market-quote/instruments/exchange/complete.json.gz"
 _IST: Final = timedelta(hours=5, minutes=30)
-_FRESH_AT: Final = timedelta(hours=6)  # the venue renews the file about 06:00 IST
+_FRESH_AT: Final = timedelta(hours=7)  # the venue renews the file about 06:00 IST, and opens at 09:00
 _DOWNLOAD_S: Final = 60.0
 _TICK_MAX_RUPEES: Final = 100.0
 _KEY: Final[TypeAdapter[str]] = TypeAdapter(InstrumentKey)

@@ -123,9 +123,9 @@ def test_a_whole_market_is_read_in_seconds() -> None:
 
 @pytest.mark.parametrize(
     ("now_ms", "day"),
-    [(at(18, 5, 59), 17), (at(18, 6), 18), (at(18, 23, 59), 18), (at(19, 0), 18), (at(19, 6, 1), 19)],
+    [(at(18, 6, 59), 17), (at(18, 7), 18), (at(18, 23, 59), 18), (at(19, 0), 18), (at(19, 7, 1), 19)],
 )
-def test_a_day_of_instruments_begins_at_six(now_ms: int, day: int) -> None:
+def test_a_day_of_instruments_begins_well_after_the_venue_has_renewed_them(now_ms: int, day: int) -> None:
     assert edition(now_ms) == date(2026, 11, day)
 
 
@@ -141,10 +141,10 @@ async def test_the_file_is_fetched_once_a_day(tmp_path: Path) -> None:
     async with scripted() as venue:
         venue.on(PATH, Answer(body=packed(INDEX)), Answer(body=packed(INDEX, SHARE)))
         settings = settings_at(tmp_path, venue)
-        for hour in (6, 12, 23):
+        for hour in (7, 12, 23):
             assert await keys(settings, at(18, hour)) == [INDEX["instrument_key"]]
         assert len(venue.requests) == 1
-        assert len(await keys(settings, at(19, 6))) == 2
+        assert len(await keys(settings, at(19, 7))) == 2
         assert len(venue.requests) == 2
     assert "user-agent" in venue.requests[0].headers
 
