@@ -125,17 +125,19 @@ class Backfill:
         self._rest = rest
         self._collector = collector
         self._enabled = enabled
-        self._starting: list[str] = []  # before the first frame has told the time
+        self._starting: dict[str, None] = {}  # their first frame has yet to tell the time
+        self._frame_ns = 0  # when the newest frame before that had come
 
     def started(self, keys: Iterable[str]) -> None:
-        """The feed shows these from now on."""
+        """The feed shows these from its next frame on."""
         if self._enabled:
-            self._starting += keys
             self._start()
+            self._starting |= dict.fromkeys(keys)
+            self._frame_ns = self._collector.frame_ns
 
     def _start(self) -> int:
         now_ms = self._collector.clock.at(clock.monotonic_s())
-        if now_ms:
+        if self._collector.frame_ns != self._frame_ns:
             for key in self._starting:
                 self._plan.start(key, now_ms)
             self._starting.clear()
@@ -144,14 +146,13 @@ class Backfill:
     def ended(self, keys: Iterable[str], ts: int) -> None:
         """The feed showed these until venue time `ts`."""
         self._start()
-        if self._enabled and ts:
-            self._plan.covered(keys, ts)
+        if self._enabled:
+            self._plan.covered((key for key in keys if key not in self._starting), ts)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Nobody wants these any more."""
-        gone = set(keys)
-        self._starting = [key for key in self._starting if key not in gone]
-        for key in gone:
+        for key in keys:
+            self._starting.pop(key, None)
             self._plan.drop(key)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -53,6 +53,7 @@ class Collector:
         self.full = False  # no room for frames
         self.congested = False  # Redis takes less than the feed brings
         self.frame_ts = 0  # venue time of the last frame taken
+        self.frame_ns = 0  # and when we received it
         self._shards = shards
         self._limit_bytes = limit_bytes
         self._session_of = session_of
@@ -61,7 +62,6 @@ class Collector:
         self._merger = Merger()
         self.quotes = Quotes(self._merger.take_changed, shards)
         self._key_of: dict[int, str] = {}
-        self._rx_ns = 0
         self._counts = dict.fromkeys(FrameKind, 0)  # since the last `count`
         self._bytes = self._rows = self._unasked = self._malformed = 0
         self._dead_s, self._dead = 0.0, 0  # set aside in the second that began then
@@ -140,7 +140,7 @@ class Collector:
             self._set_aside(BadFrame(f"an impossible time ({added.ts})", bytes(frame)), now_s)
             return None
         self.clock.observe(added.ts, now_s)
-        self.frame_ts, self._rx_ns = added.ts, rx_ns
+        self.frame_ts, self.frame_ns = added.ts, rx_ns
         if added.kind is FrameKind.MARKET_INFO:
             self._phases(frame)
         elif added.rows:
@@ -218,7 +218,7 @@ class Collector:
             self._unwanted = []
         if len(rec):
             self._split(rec, depth)
-            metrics.FEED_DELAY_S.observe(max(0.0, self._rx_ns / 1e9 - self.frame_ts / 1e3))
+            metrics.FEED_DELAY_S.observe(max(0.0, self.frame_ns / 1e9 - self.frame_ts / 1e3))
         self._buffer.clear()
         self.weigh()
 
@@ -235,7 +235,7 @@ class Collector:
         if shard not in self.outboxes:
             return  # not ours (any more)
         keys = ",".join(map(self._key_of.__getitem__, dict.fromkeys(rec["id"].tolist())))
-        fields = ticks.pack(int(rec["ts"].max()), self._rx_ns, keys, rec, depth)
+        fields = ticks.pack(int(rec["ts"].max()), self.frame_ns, keys, rec, depth)
         self.outboxes[shard].put(Output(streams.ticks(shard), fields))
 
     def down(self, keys: Iterable[str] | None, ts: int) -> None:
@@ -246,7 +246,7 @@ class Collector:
             by_shard.setdefault(streams.shard_of(key, self._shards), []).append(key)
         for shard, box in self.outboxes.items():
             if keys is None or shard in by_shard:
-                mark = ticks.pack_mark(ts, self._rx_ns, feed=FeedMark.DOWN, keys=by_shard.get(shard, ()))
+                mark = ticks.pack_mark(ts, self.frame_ns, feed=FeedMark.DOWN, keys=by_shard.get(shard, ()))
                 box.put(Output(streams.ticks(shard), mark))
         self.wake()
 

@@ -100,7 +100,6 @@ class Connection:
             self._feed.started(keys)
             self._socket.send("sub", keys, mode)
         for mode, keys in change.change_mode.items():
-            self._feed.renewed(keys)  # what the new mode does not carry would be carried forward for ever
             self._socket.send("change_mode", keys, mode)
         self._asked = self.wanted
         self._segments = {segment_of(key) for key in self._asked}

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.rest import Rest
+from bus import clock
 from bus.settings import Settings
 from ingest import subscriptions
 from ingest.backfill import Backfill
@@ -13,7 +15,8 @@ from ingest.connection import Connection
 from schemas.commands import Mode
 from schemas.events import FeedState
 
-_WORST_FIRST = (FeedState.NEEDS_LOGIN, FeedState.CONNECTING, FeedState.STALE, FeedState.LIVE)
+_ON_ITS_WAY_S: Final = 2.0
+_WORST_FIRST: Final = (FeedState.NEEDS_LOGIN, FeedState.CONNECTING, FeedState.STALE, FeedState.LIVE)
 
 
 class Feed:
@@ -38,7 +41,8 @@ class Feed:
         self._backfill = backfill
         self._allowed = 0  # connections
         self._wanted: dict[int, Mapping[str, Mode]] = {}  # by shard
-        self._followed: set[str] = set()
+        self._followed: dict[str, Mode] = {}
+        self._changing: dict[str, float] = {}  # instruments whose mode changes, and since when
         self._left_over: set[str] = set()
         self._connections: list[Connection] = []
 
@@ -56,21 +60,35 @@ class Feed:
 
     def _spread(self) -> None:
         wanted = {key: mode for part in self._wanted.values() for key, mode in part.items()}
-        self.collector.follow(wanted.keys() - self._followed)
+        self.collector.follow(wanted.keys() - self._followed.keys())
+        now_s = clock.monotonic_s()
+        self._changing |= {key: now_s for key, mode in wanted.items() if self._followed.get(key, mode) is not mode}
         plan, left_over = subscriptions.spread(wanted, [each.wanted for each in self._connections], self._allowed)
         self._left_over = set(left_over)
         while len(self._connections) < len(plan):
             self._connections.append(Connection(len(self._connections), self))
         for connection, part in zip(self._connections, plan, strict=True):
             connection.carry(part)
-        gone = self._followed - wanted.keys()
+        gone = self._followed.keys() - wanted.keys()
         self.collector.forget(gone)
         self._backfill.drop(gone)
-        self._followed = set(wanted)
+        self._followed = wanted
 
     async def settled(self) -> None:
         """Until the sockets that are not needed any more are closed, and what they had covered is marked."""
         await asyncio.gather(*(connection.gone() for connection in self._connections))
+
+    def renew_changed(self, now_s: float) -> None:
+        """What a new mode does not carry would be carried forward for ever: its instruments begin with nothing, once
+        what was still on its way in the old mode has arrived."""
+        due = [key for key, since_s in self._changing.items() if now_s - since_s >= _ON_ITS_WAY_S]
+        for key in due:
+            del self._changing[key]
+        due = [key for key in due if key in self._followed]
+        if due:
+            self.collector.forget(due)
+            self.collector.follow(due)
+            self._backfill.started(due)
 
     def refresh_hours(self) -> None:
         """Trading hours belong to a date: look them up anew."""
@@ -82,13 +100,6 @@ class Feed:
         """The feed starts anew for these: they are about to be asked for."""
         keys = list(keys)
         self.collector.mark_base(keys)
-        self._backfill.started(keys)
-
-    def renewed(self, keys: Iterable[str]) -> None:
-        """As if these had never been seen."""
-        keys = list(keys)
-        self.collector.forget(keys)
-        self.collector.follow(keys)
         self._backfill.started(keys)
 
     def ended(self, keys: Iterable[str], ts: int) -> None:

@@ -126,6 +126,7 @@ class Ingest:
         hours_s = clock.monotonic_s()
         while not await pause(stop, 1.0):
             self.feed.check()
+            self.feed.renew_changed(clock.monotonic_s())
             self.collector.count()
             for shard, box in self.collector.outboxes.items():
                 metrics.BUFFER_BYTES.labels(str(shard)).set(box.size_bytes)

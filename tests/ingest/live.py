@@ -95,7 +95,7 @@ def sent(market: Exchange, connections: Iterable[int] | None = None) -> list[Upd
 
 def _update(key: str, ts: int, feed: pb.Feed) -> Update:
     full = feed.fullFeed
-    block: Any = full.indexFF if full.HasField("indexFF") else full.marketFF
+    block: Any = feed if feed.HasField("ltpc") else full.indexFF if full.HasField("indexFF") else full.marketFF
     return key, ts, block.ltpc.ltp, getattr(block, "vtt", 0)
 
 
@@ -127,10 +127,10 @@ async def all_published(line: Pipeline) -> bool:
     return bool(told) and max(told) >= newest
 
 
-def is_subsequence(part: list[Update], whole: list[Update]) -> bool:
-    """Whether `part` is `whole` with some left out: nothing doubled, nothing made up, the order kept."""
-    rest = iter(whole)
-    return all(any(each == other for other in rest) for each in part)
+def is_part(part: list[Update], whole: list[Update]) -> bool:
+    """Whether of each instrument `part` is `whole` with some left out: nothing doubled or made up, the order kept."""
+    rest = {key: iter(updates) for key, updates in by_instrument(whole).items()}
+    return all(update in rest.get(update[0], iter(())) for update in part)  # `in` uses up what it passes over
 
 
 def marks(found: list[ticks.TickBatch], feed: bytes = FeedMark.DOWN) -> list[ticks.TickBatch]:
