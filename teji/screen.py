@@ -62,8 +62,6 @@ class Screen:
         console.print(Text(f"  {title}", style="bold"))
         console.print()
         for name, value in rows:
-            console.print(
-                Text(f"    {name:<{width}}  ", style="dim").append(value, "bold" if value[:4] == "http" else "")
-            )
+            console.print(Text("    ").append(f"{name:<{width}}  ", style="dim").append(value))
         console.print()
         sys.stdout.flush()

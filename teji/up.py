@@ -142,6 +142,8 @@ async def _start(
     not wait for it."""
     logged_in = _start_exchange(plan, crew, group, stop)
     redis = await asyncio.to_thread(servers.enter_context, embedded.servers(plan.settings, postgres=False))
+    if stop.is_set():
+        return
     crew.start(plan.program("aggregator", redis))
     group.create_task(_start_ingest(plan, redis, crew, logged_in, stop))
     both = await asyncio.to_thread(servers.enter_context, embedded.servers(plan.settings))
@@ -191,10 +193,8 @@ async def _introduce(plan: Plan, servers: Servers, screen: Screen, stop: asyncio
 
 def rows(plan: Plan, servers: Servers, pid: int) -> list[tuple[str, str]]:
     """The lines of the block: what to open, what to type."""
-    login = [] if plan.exchange else [("Login", f"{plan.url}/auth/login")]
     return [
         ("Page", f"{plan.url}/"),
-        *login,
         ("Bars", f"curl -N {plan.url}/api/v1/stream/candles"),
         ("Redis", servers.redis_cli),
         ("Stop", f"Ctrl-C, or kill {pid}"),

@@ -60,17 +60,15 @@ def skew(url: str, date: str, now_ms: int) -> Finding:
 def token_finding(settings: Settings, token: str | None, now_ms: int) -> Finding:
     if settings.teji_venue is Venue.SIM:
         return ok("token", "the demo logs in by itself" if token is None else "the simulated exchange's")
-    login = f"Log in at http://127.0.0.1:{settings.teji_port}/auth/login while the gateway runs"
+    fresh = "Put a fresh UPSTOX_ACCESS_TOKEN into .env and restart ingest."
     if token is None:
-        if not (settings.upstox_api_key and settings.upstox_api_secret.get_secret_value()):
-            return fail("token", "none, and no app to log in with", "Set UPSTOX_API_KEY and UPSTOX_API_SECRET in .env.")
-        return fail("token", "none", f"{login}.")
+        return fail("token", "none", fresh)
     expires_s = claims(token).get("exp")
     if not isinstance(expires_s, int | float):
         return ok("token", "there; it does not say until when")
     until = datetime.fromtimestamp(expires_s, UTC) + _IST
     if expires_s * 1000 <= now_ms:
-        return fail("token", f"died at {until:%d %b %H:%M} IST", f"{login}.")
+        return fail("token", f"died at {until:%d %b %H:%M} IST", fresh)
     return ok("token", f"good until {until:%d %b %H:%M} IST")
 
 

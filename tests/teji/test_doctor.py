@@ -134,15 +134,10 @@ def token(expires_s: int) -> str:
 def test_a_token_is_judged_by_what_it_says_of_itself(
     tmp_path: Path, held: str | None, level: Level, words: str
 ) -> None:
-    settings = settings_in(tmp_path, teji_venue="upstox", upstox_api_key="k", upstox_api_secret="s")
+    settings = settings_in(tmp_path, teji_venue="upstox")
     finding = venue.token_finding(settings, held, NOW_MS)
     assert (finding.level, words in finding.detail) == (level, True)
     assert held is None or held not in repr(finding)
-
-
-def test_without_an_app_the_way_to_a_token_begins_with_its_keys(tmp_path: Path) -> None:
-    finding = venue.token_finding(settings_in(tmp_path, teji_venue="upstox"), None, NOW_MS)
-    assert "UPSTOX_API_KEY" in finding.fix
 
 
 async def test_a_venue_that_does_not_answer_fails(tmp_path: Path) -> None:
