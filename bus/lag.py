@@ -9,7 +9,7 @@ from bus.connection import Bus
 from bus.wait import pause
 from schemas.errors import Unavailable
 
-EVERY_S: Final = 5.0
+EVERY_S: Final = 2.0
 
 
 async def watch(bus: Bus, stop: asyncio.Event, every_s: float = EVERY_S) -> None:

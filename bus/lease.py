@@ -175,7 +175,7 @@ class Keeper:
         ended = await asyncio.gather(*(shard.task for shard in self._running.values()), return_exceptions=True)
         self._running.clear()
         metrics.SHARDS_HELD.labels(self._worker).set(0)
-        with contextlib.suppress(Unavailable):
+        async with self._at_most_a_life():
             await enrol(self._bus, self._worker, 0, 0)
         for bug in ended:
             if isinstance(bug, Exception):
@@ -212,8 +212,15 @@ class Keeper:
                 raise
             finally:
                 if not again:
-                    with contextlib.suppress(Unavailable):
+                    async with self._at_most_a_life():
                         await release(self._bus, lease)
+
+    @contextlib.asynccontextmanager
+    async def _at_most_a_life(self) -> AsyncIterator[None]:
+        """To give something back on the way out. After a lease's life it has run out by itself."""
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(self._life_s):
+                yield
 
     @contextlib.asynccontextmanager
     async def _renewed(self, lease: Lease) -> AsyncIterator[None]:

@@ -147,8 +147,9 @@ async def _heartbeat(worker: Worker, stop: asyncio.Event) -> None:
                 await lease.announce(worker.bus, worker.name, details)
             await pause(stop, _HEARTBEAT_S)
     finally:
-        with contextlib.suppress(Unavailable):
-            await lease.withdraw(worker.bus, worker.name)
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(_HEARTBEAT_S):
+                await lease.withdraw(worker.bus, worker.name)
 
 
 async def together(*jobs: Coroutine[Any, Any, None]) -> None:

@@ -32,7 +32,7 @@ _SHAPE: Final = re.compile(
 #: name=value in a query or a DSN, "name": "value" in JSON or in what Python prints of a dictionary. No quote that ends
 #: a value is taken along, however it is escaped: a line of JSON stays one.
 _PAIR: Final = re.compile(
-    rf"((?:[\w-]*(?:{_NAMES})[\w-]*(?:\\?['\"]\s?:|=)|\bcode=)\s?)"
+    rf"((?:[\w-]*(?:{_NAMES})[\w-]*(?:\\?['\"]\s?:\s?(?=b?\\?['\"])|=\s?)|\bcode=))"
     r"(?:(b?\\?['\"])(?:[^'\"\\]|\\\\)+|[^\s&'\"\\,;)}\]]+)",
     re.IGNORECASE,
 )
