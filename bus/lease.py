@@ -134,8 +134,9 @@ class Keeper:
             while not stop.is_set():
                 self._notice_ended()
                 try:
-                    await self._balance()
-                except Unavailable:  # the jobs say so themselves
+                    async with asyncio.timeout(self._life_s):
+                        await self._balance()
+                except (Unavailable, TimeoutError):  # the jobs say so themselves
                     self._settled = False
                 tasks = [shard.task for shard in self._running.values()]
                 await asyncio.wait([stopping, *tasks], timeout=self._life_s / 3, return_when=asyncio.FIRST_COMPLETED)

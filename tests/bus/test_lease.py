@@ -360,6 +360,17 @@ async def all_gone(bus: Bus) -> bool:
     return not await bus.redis.keys("lease:*")
 
 
+async def test_a_stop_does_not_wait_for_a_redis_that_says_nothing(redis_url: str) -> None:
+    async with proxied(redis_url) as proxy, Bus.open(proxy.url) as shaky, keepers(shaky, 1, 2) as (one,):
+        await until(shared_out([one], 2), "taken")
+        proxy.hold()
+        await asyncio.sleep(LIFE_S / 2)  # somewhere in the middle of its rounds
+        began = asyncio.get_running_loop().time()
+        await one.end()
+        assert asyncio.get_running_loop().time() - began < 3 * LIFE_S + 1.0
+        proxy.go_on()
+
+
 async def test_a_restart_of_redis_on_its_data_is_survived(tmp_path: Path) -> None:
     folder = tmp_path / "redis"
     path, wait = await asyncio.to_thread(embedded_redis.start, folder)
