@@ -100,20 +100,18 @@ class Bus:
         return version
 
     async def get(self, key: str) -> bytes | None:
-        with translated():
-            value: bytes | None = await self.redis.get(key)
+        value: bytes | None
+        (value,) = await self.packet(("GET", key))
         return value
 
     async def last_entry(self, stream: str) -> tuple[str, dict[bytes, bytes]] | None:
         """Id and fields of a stream's newest entry."""
-        with translated():
-            entries = await self.redis.xrevrange(stream, count=1)
-        return (entries[0][0].decode(), entries[0][1]) if entries else None
+        (entries,) = await self.packet(("XREVRANGE", stream, "+", "-", "COUNT", 1))
+        return (entries[0][0].decode(), pairs(entries[0][1])) if entries else None
 
     async def now_ms(self) -> int:
         """The time by the server's clock, which stamps all stream entries."""
-        with translated():
-            seconds, micros = await self.redis.time()
+        ((seconds, micros),) = await self.packet(("TIME",))
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def packet(self, *commands: Sequence[Word]) -> list[Any]:
@@ -156,6 +154,12 @@ class Bus:
         except redis_errors.NoScriptError:  # then nothing has happened
             (reply,) = await self.packet(("EVAL", text, *words))
         return reply
+
+
+def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Names and values, which Redis sends in turn."""
+    each: Iterator[bytes] = iter(flat)
+    return dict(zip(each, each, strict=True))
 
 
 def _cancellations() -> int:

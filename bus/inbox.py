@@ -16,7 +16,7 @@ much is pending: if that is more than was delivered here, the owner starts over,
 
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ import orjson
 from redis import exceptions as redis_errors
 
 from bus import metrics
-from bus.connection import Bus, Word
+from bus.connection import Bus, Word, pairs
 from bus.lease import Lease
 from schemas import streams
 from schemas.errors import Unavailable
@@ -265,7 +265,7 @@ class Inbox:
         self._notice_missed(batch, stream, mark)
         for entry_id, reply in zip(ids, replies, strict=True):
             if reply:
-                batch.entries.append(Entry(stream, entry_id, _fields(reply[0][1])))
+                batch.entries.append(Entry(stream, entry_id, pairs(reply[0][1])))
             elif order(entry_id) > order(self._last[stream]):  # somebody has deleted this one entry
                 batch.missed.append(Missed(stream, _just_before(entry_id), entry_id))
             self._last[stream] = max(self._last[stream], entry_id, key=order)
@@ -285,7 +285,7 @@ class Inbox:
         for name, entries in reply or ():
             stream = name.decode()
             ids = [entry_id.decode() for entry_id, _ in entries]
-            batch.entries += [Entry(stream, one, _fields(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
+            batch.entries += [Entry(stream, one, pairs(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
             self._delivered[stream] += ids
             self._last[stream] = max(self._last[stream], ids[-1], key=order)
         for stream, (in_all, *_) in zip(self._inputs, pending, strict=True):
@@ -327,12 +327,6 @@ class Inbox:
         self._committed |= moved
         metrics.COMMITS.labels(self._group).inc()
         return written
-
-
-def _fields(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Names and values, which Redis sends in turn."""
-    each: Iterator[bytes] = iter(flat)
-    return dict(zip(each, each, strict=True))
 
 
 def order(entry_id: str) -> tuple[int, int]:

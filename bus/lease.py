@@ -15,7 +15,7 @@ import orjson
 import structlog
 
 from bus import clock, metrics
-from bus.connection import Bus, translated
+from bus.connection import Bus, pairs
 from bus.wait import pause
 from schemas import streams
 from schemas.errors import LeaseLost, Unavailable
@@ -61,28 +61,23 @@ async def release(bus: Bus, lease: Lease) -> None:
 
 async def announce(bus: Bus, worker: str, details: dict[str, Any]) -> None:
     """Tell the others that this process lives; `doctor` and `/health` read it."""
-    body = {**details, "until": await bus.now_ms() + _HEARTBEAT_LIFE_MS}
-    with translated():
-        await bus.redis.hset(WORKERS, f"{worker}:{bus.instance}", orjson.dumps(body).decode())
+    body = orjson.dumps({**details, "until": await bus.now_ms() + _HEARTBEAT_LIFE_MS})
+    await bus.packet(("HSET", WORKERS, f"{worker}:{bus.instance}", body))
 
 
 async def withdraw(bus: Bus, worker: str) -> None:
-    with translated():
-        await bus.redis.hdel(WORKERS, f"{worker}:{bus.instance}")
+    await bus.packet(("HDEL", WORKERS, f"{worker}:{bus.instance}"))
 
 
 async def living(bus: Bus, worker: str = "") -> dict[str, dict[str, Any]]:
     """Processes whose heartbeat is fresh, by `name:instance`; the stale ones are swept out."""
     now = await bus.now_ms()
-    alive: dict[str, dict[str, Any]] = {}
-    with translated():
-        for name, body in (await bus.redis.hgetall(WORKERS)).items():
-            details = orjson.loads(body)
-            if details["until"] < now:
-                await bus.redis.hdel(WORKERS, name.decode())
-            elif name.decode().startswith(f"{worker}:" if worker else ""):
-                alive[name.decode()] = details
-    return alive
+    (flat,) = await bus.packet(("HGETALL", WORKERS))
+    found = {name.decode(): orjson.loads(body) for name, body in pairs(flat).items()}
+    if stale := [name for name, details in found.items() if details["until"] < now]:
+        await bus.packet(("HDEL", WORKERS, *stale))
+    wanted = f"{worker}:" if worker else ""
+    return {name: about for name, about in found.items() if name not in stale and name.startswith(wanted)}
 
 
 async def enrol(bus: Bus, worker: str, life_s: float, held: int) -> dict[str, int]:

@@ -47,7 +47,7 @@ def translated() -> Iterator[None]:
         TimeoutError,
         OSError,
     ) as error:
-        raise Unavailable(f"Postgres does not answer: {error or type(error).__name__}") from error
+        raise Unavailable(f"Postgres does not answer: {str(error) or type(error).__name__}") from error
 
 
 @contextlib.asynccontextmanager

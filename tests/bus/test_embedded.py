@@ -87,6 +87,11 @@ def lives(pid: int) -> bool:
         return False
 
 
+def wait_for_the_end_of(*pids: int) -> None:
+    """They are told to stop and have done their work; the kernel may still be clearing up."""
+    until_sync(lambda: not any(map(lives, pids)), "both are stopped")
+
+
 def is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists() and not lives(pid)
 
@@ -120,7 +125,7 @@ def test_both_come_up_in_one_process_again_and_again_with_their_data(place: Path
             select(servers, f"INSERT INTO turns VALUES ({turn})")
             assert select(servers, "SELECT count(*) FROM turns") == turn + 1
             pids = pid_of_redis(settings.home), pid_of_postgres(settings.home)
-        assert not any(map(lives, pids))
+        wait_for_the_end_of(*pids)
 
 
 def test_no_server_listens_on_a_port(place: Path) -> None:
@@ -196,7 +201,7 @@ def test_the_first_starts_and_the_last_stops(place: Path) -> None:
         second.leave()
         assert all(map(lives, pids))
         third.leave()
-        until_sync(lambda: not any(map(lives, pids)), "both are stopped")
+        wait_for_the_end_of(*pids)
 
 
 def test_many_who_start_at_once_share_one_pair(place: Path) -> None:
@@ -206,7 +211,7 @@ def test_many_who_start_at_once_share_one_pair(place: Path) -> None:
         assert len(pids) == 1
         for user in users:
             user.leave()
-        assert not any(lives(pid) for pair in pids for pid in pair)
+        wait_for_the_end_of(*(pid for pair in pids for pid in pair))
 
 
 def test_a_user_that_was_killed_counts_as_gone(place: Path) -> None:
@@ -227,7 +232,7 @@ def test_servers_left_over_by_killed_users_are_found_again(place: Path) -> None:
         with embedded.servers(settings_in(place)) as servers:
             assert (pid_of_redis(place), pid_of_postgres(place)) == pids
             assert select(servers, "SELECT 1") == 1
-        until_sync(lambda: not any(map(lives, pids)), "stopped by who found them")
+        wait_for_the_end_of(*pids)
 
 
 def test_ctrl_c_does_not_reach_the_servers(place: Path) -> None:

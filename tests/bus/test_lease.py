@@ -346,13 +346,13 @@ async def test_after_an_outage_every_shard_is_worked_on_again_by_one(redis_url: 
 
         async with keepers(shaky, 2, 4, behave=job) as kept:
             await until(shared_out(kept, 2, 2), "two each")
-            before = {held.value for one in kept for held in one.jobs}
+            before = {(held.shard, held.value) for one in kept for held in one.jobs}
             await proxy.refuse()
             await until(lambda: not any(one.running for one in kept), "no job runs")
             await until(lambda: all_gone(bus), "leases and memberships have run out")
             proxy.accept()
             await until(shared_out(kept, 2, 2), "two each again")
-            after = {held.value for one in kept for held in one.running.values()}
+            after = {(held.shard, held.value) for one in kept for held in one.running.values()}
     assert not after & before
 
 
