@@ -78,9 +78,15 @@ def _continue(row, bars, r):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, inline="always")
+def _has_volume(tick):  # type: ignore[no-untyped-def]
+    """Whether this kind of update tells the day's volume at all (where it is absent, it is zero)."""
+    return tick.kind == _MARKET or tick.kind == _GREEKS
+
+
+@numba.njit(cache=True, inline="always")
 def _traded(row, tick, base, day):  # type: ignore[no-untyped-def]
     """Is this update a trade, and of which volume? Returns -1 for no trade. Takes over the new last trade."""
-    has_vtt = tick.kind == _MARKET or tick.kind == _GREEKS
+    has_vtt = _has_volume(tick)
     volume = np.int64(-1)
     if base:
         fresh = (
@@ -95,12 +101,12 @@ def _traded(row, tick, base, day):  # type: ignore[no-untyped-def]
             return volume
     elif day < row.day:
         return volume
-    elif has_vtt and day > row.day:
-        volume = tick.vtt  # a new session counts from zero
     elif has_vtt and row.vtt_known == 0:
-        volume = np.int64(0 if tick.ltt > row.ltt else -1)  # came from a mode without volume: this sets the base
+        volume = np.int64(0 if tick.ltt > row.ltt else -1)  # no volume was told before: this sets the base
         row.vtt = tick.vtt
         row.vtt_known = 1
+    elif has_vtt and day > row.day:
+        volume = tick.vtt  # a new session counts from zero
     elif has_vtt:
         if tick.vtt > row.vtt:
             volume = tick.vtt - row.vtt
@@ -185,6 +191,29 @@ def _in_session(row, ltt):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _book(bar, row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed):  # type: ignore[no-untyped-def]
+    """A trade into the bar of its minute, for which an older bar may have to leave the ring. Returns the owed ones."""
+    if bar.minute > minute:
+        row.late += 1
+        return n_owed
+    fresh = bar.minute < minute
+    if fresh:
+        if bar.minute >= 0:
+            if bar.minute > row.gone:
+                row.gone = bar.minute
+                row.gone_oi = bar.oi
+            if bar.covered == _NO and bar.rev > 0:
+                owed_ids[n_owed] = row.id
+                owed[n_owed] = bar  # history may still complete it
+                n_owed += 1
+        start_bar(bar, minute, tick.ltp)
+    if fresh or (tick.ts >= row.ts and minute >= closed_ms):
+        _see(bar, row, tick)
+    _trade(bar, tick.ltp, volume)
+    return n_owed
+
+
+@numba.njit(cache=True)
 def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, prints, owed_ids, owed):  # type: ignore[no-untyped-def]
     """Fold `rec[first:]` while its venue time is below `until_ms`; minutes before `closed_ms` have left already.
 
@@ -220,6 +249,8 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         volume = np.int64(-1)
         if has_trade:
             volume = _traded(row, tick, base, (tick.ltt + IST_MS) // DAY_MS)
+        elif (tick.flags & _LTPC) != 0 and tick.ltt == 0 and _has_volume(tick):
+            row.vtt_known = 1  # never traded: its volume counts from zero
         row.seen = SEEN
         minute = np.int64(-1)
         if volume >= 0 and tick.ltt >= row.day_from:
@@ -236,24 +267,9 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         if newest:
             row.ts = tick.ts
         if minute >= 0:
-            bar = bars[r, (minute // MINUTE_MS) % RING]
-            if bar.minute > minute:
-                row.late += 1
-                continue
-            fresh = bar.minute < minute
-            if fresh:
-                if bar.minute >= 0:
-                    if bar.minute > row.gone:
-                        row.gone = bar.minute
-                        row.gone_oi = bar.oi
-                    if bar.covered == _NO and bar.rev > 0:
-                        owed_ids[n_owed] = row.id
-                        owed[n_owed] = bar  # history may still complete it
-                        n_owed += 1
-                start_bar(bar, minute, tick.ltp)
-            if fresh or (newest and minute >= closed_ms):
-                _see(bar, row, tick)
-            _trade(bar, tick.ltp, volume)
+            n_owed = _book(
+                bars[r, (minute // MINUTE_MS) % RING], row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed
+            )
         elif newest:
             now = tick.ts - tick.ts % MINUTE_MS
             bar = bars[r, (now // MINUTE_MS) % RING]

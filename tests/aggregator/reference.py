@@ -64,6 +64,8 @@ class Reference:
 
     def _volume(self, k: Known, u: dict[str, Any], base: bool) -> int | None:
         """Volume of the trade that the update is; None where it is none."""
+        if u.get("ltt") == 0 and u.get("vtt") is not None and k.vtt is None:
+            k.vtt = 0  # never traded: its volume counts from zero
         if not u.get("ltp") or not u.get("ltt") or u["ltt"] > u["ts"] + MINUTE:
             return None
         day, vtt, ltt = (u["ltt"] + IST) // DAY, u.get("vtt"), u["ltt"]
@@ -77,11 +79,11 @@ class Reference:
         elif day < k.day:
             return None
         elif vtt is not None:
-            if day > k.day:
-                volume = vtt
-            elif k.vtt is None:
+            if k.vtt is None:
                 k.vtt = vtt
                 volume = 0 if ltt > k.ltt else None
+            elif day > k.day:
+                volume = vtt
             elif vtt > k.vtt:
                 volume = vtt - k.vtt
             elif vtt == k.vtt and ltt > k.ltt:

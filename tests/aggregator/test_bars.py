@@ -245,6 +245,23 @@ def test_a_trade_from_the_future_is_not_believed() -> None:
     assert [(b["ts"], b["high"], b["volume"]) for b in bars if b["ts"] >= T0] == [(T0, 101.0, 375)]
 
 
+def first_volume(*before: dict[str, Any]) -> list[int]:
+    """Volumes of the bar that two trades make after these updates."""
+    after = [trade(T0 + 1000, 100.0, 5075), trade(T0 + 2000, 101.0, 5150)]
+    bars = fold(BarBuilder(always), [entry([*before]), entry(after), mark(T0 + 63_000, FeedMark.LIVE)])
+    return [bar["volume"] for bar in bars if bar["ts"] == T0]
+
+
+def test_a_days_volume_is_not_taken_for_a_trades_where_the_first_update_told_none() -> None:
+    depth = [{"bid_qty": 1, "bid": 99.0, "ask_qty": 1, "ask": 101.0}]
+    assert first_volume(update(ts=T0 - 1000, base=True, depth=depth)) == [75]
+    assert first_volume(trade(T0 - 1000, 100.0, 5000, base=True) | {"ltt": T0 + 86_400_000}) == [75]
+
+
+def test_an_instrument_that_has_never_traded_counts_from_zero() -> None:
+    assert first_volume(update(ts=T0 - 1000, base=True, ltt=0, vtt=0)) == [5150]
+
+
 def test_an_entry_whose_keys_are_not_those_of_its_records_is_refused() -> None:
     good = entry([trade(T0, 100.0, 1000, base=True)])
     with pytest.raises(Rejected):

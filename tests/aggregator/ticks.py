@@ -22,7 +22,7 @@ def entry(updates: Sequence[dict[str, Any]]) -> TickBatch:
         row["id"], row["ts"], row["session"] = instrument_id(u["key"]), u["ts"], SessionClass.ALWAYS_OPEN
         row["kind"] = Kind.MARKET if u.get("vtt") is not None else Kind.LTPC
         flags = Block.BASE if u["base"] else Block(0)
-        if u.get("ltp"):
+        if u.get("ltp") or u.get("ltt") == 0:
             flags |= Block.LTPC
         for name in ("ltp", "ltt", "vtt", "oi", "iv", "delta", "gamma", "theta", "vega", "rho", "tbq", "tsq"):
             if u.get(name) is not None:
