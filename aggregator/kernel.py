@@ -191,6 +191,14 @@ def _in_session(row, ltt):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _note(print_, r, tick, volume):  # type: ignore[no-untyped-def]
+    print_.row = r
+    print_.ltt = tick.ltt
+    print_.price = tick.ltp
+    print_.volume = volume
+
+
+@numba.njit(cache=True)
 def _book(bar, row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed):  # type: ignore[no-untyped-def]
     """A trade into the bar of its minute, for which an older bar may have to leave the ring. Returns the owed ones."""
     if bar.minute > minute:
@@ -257,10 +265,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
             if _in_session(row, tick.ltt):
                 minute = tick.ltt - tick.ltt % MINUTE_MS
             elif not base:
-                prints[n_prints].row = r
-                prints[n_prints].ltt = tick.ltt
-                prints[n_prints].price = tick.ltp
-                prints[n_prints].volume = volume
+                _note(prints[n_prints], r, tick, volume)
                 n_prints += 1
 
         newest = tick.ts >= row.ts
