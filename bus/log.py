@@ -83,13 +83,32 @@ def configure(worker: str, form: LogFormat, level: str, secrets: Iterable[str] =
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(worker=worker)
     _bridge(shared, tail, max(logging.WARNING, logging.getLevelNamesMapping()[level]))
     sys.excepthook = _print_masked
     threading.excepthook = lambda failed: _print_masked(failed.exc_type, failed.exc_value, failed.exc_traceback)
+
+
+class _Lines:
+    """Writes to what standard error is at the time: it may have been replaced since."""
+
+    def msg(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    debug = info = warning = error = critical = exception = log = fatal = warn = failure = err = msg
+
+
+class _Records(logging.Handler):
+    """The same for the records of libraries."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def _rendering(human: bool, colours: bool) -> list[Any]:
@@ -102,7 +121,7 @@ def _rendering(human: bool, colours: bool) -> list[Any]:
 def _bridge(shared: list[Any], tail: list[Any], level: int) -> None:
     """What libraries log with the standard library goes the same way."""
     meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Records()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[meta, *tail]))
     logging.basicConfig(handlers=[handler], level=level, force=True)
 

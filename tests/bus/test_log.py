@@ -168,3 +168,23 @@ def test_masking_a_line_of_json_leaves_a_line_of_json(value: Any) -> None:
 def test_masking_keeps_paths_and_numbers_as_they_are() -> None:
     event = {"event": "x", "n": 1, "share": 0.5, "path": Path("/tmp"), "none": None}
     assert masked(None, "", dict(event)) == event
+
+
+def test_lines_go_to_what_standard_error_is_at_the_time() -> None:
+    talk = """
+import io, logging, sys
+import structlog
+from bus import log
+from bus.settings import LogFormat
+sys.stderr = first = io.StringIO()
+log.configure("ingest", LogFormat.JSON, "INFO")
+say = structlog.get_logger()
+say.info("one")
+logging.getLogger("lib").warning("two")
+sys.stderr = sys.__stderr__
+first.close()
+say.info("three")
+logging.getLogger("lib").warning("four")
+"""
+    done = subprocess.run([sys.executable, "-c", talk], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["three", "four"]
