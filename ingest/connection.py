@@ -2,7 +2,7 @@
 
 The transport clock is the socket's own ping and pong. The data clock asks whether anything arrives while a market that
 we follow is open; a socket that pongs and stays mute is as dead as one that broke. But a few instruments that nobody
-trades are silent too: a new connection that stays silent as well earns the next one more patience.
+trades are silent too: a connection that was opened in vain earns the next one more patience, lively ones use it up.
 """
 
 import asyncio
@@ -32,6 +32,7 @@ _REFUSED_S: Final = 2.0  # 403 and 429 are answers, not accidents: ask less ofte
 _LOGIN_POLL_S: Final = 0.5
 _WATCH_S: Final = 0.5
 _PATIENCE_MAX: Final = 32
+_LIVELY_S: Final = 60.0
 
 
 class Connection:
@@ -53,7 +54,8 @@ class Connection:
         self._data_s = 0.0  # when a frame with ticks last came
         self._data_ts = 0  # and its venue time
         self._moving = False  # this socket has brought more than what was there when we subscribed
-        self._patience = 1
+        self._patience = 1  # how many times as long as usual it may be silent
+        self._lively_s = 0.0  # it has brought data for so long since that was decided
         self._backoff = Backoff()
 
     # What it carries
@@ -160,10 +162,17 @@ class Connection:
             if self._held or not any(map(self._feed.is_open, self._segments)):
                 self._data_s = now_s
             elif silent_s > 2 * limit_s:
-                self._patience = 1 if self._moving else min(2 * self._patience, _PATIENCE_MAX)
+                self._patience = min((1 if self._moving else 2) * self._patience, _PATIENCE_MAX)
                 return upstox.Closed("stale", f"nothing for {silent_s:.0f} s in an open market")
             elif silent_s > limit_s:
                 self._tell(FeedState.STALE, f"nothing for {limit_s:.0f} s in an open market")
+            elif self._moving and silent_s < self._feed.settings.teji_feed_stale_s:
+                self._use_up_patience()
+
+    def _use_up_patience(self) -> None:
+        self._lively_s += _WATCH_S
+        if self._lively_s >= _LIVELY_S:
+            self._lively_s, self._patience = 0.0, max(1, self._patience // 2)
 
     # Called by the socket
 

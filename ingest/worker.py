@@ -180,7 +180,7 @@ class Ingest:
                 del self._shards[number]
                 self._interrupted(number)
                 if over.is_set():
-                    self.let_go(number)  # somebody else goes on
+                    self._hand_over(number)
 
     def _interrupted(self, number: int) -> None:
         """Frames gather in memory now, as long as there is room: no reason to keep the venue waiting."""
@@ -189,7 +189,14 @@ class Ingest:
         self.collector.weigh()
         self.feed.relieve()
 
+    def _hand_over(self, shard: int) -> None:
+        """Somebody else goes on. What could not be published (Redis is away) is a hole that he will mark."""
+        if left := self.collector.outbox(shard).size_bytes:
+            log.error("ticks that waited for Redis are lost", shard=shard, bytes=left)
+        self.let_go(shard)
+
     def let_go(self, shard: int) -> None:
+        """As if it had never been ours."""
         self.feed.want(shard, {})
         self.collector.let_go(shard)
         self.wishes.pop(shard, None)

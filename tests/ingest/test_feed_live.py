@@ -178,6 +178,25 @@ async def test_over_the_venues_limit_of_connections_it_waits_for_a_free_one(redi
         await line.until(lambda: live.feed_is(line, "live"), "live when the other has gone")
 
 
+async def test_no_secret_gets_into_a_log_or_into_redis(
+    redis_url: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with pipeline(redis_url, tmp_path / "home") as line:
+        await live.start(line)
+        secrets = {str(TokenStore(line.settings).current()), "sim-secret", *vars(line.market.auth)["_feed_codes"]}
+        for fault in ({"refuse_authorize": 403}, {"refuse_connect": 403}, {"refuse_connect": 500}, {"drop": 4001}):
+            before, told = numbers(line), len(await live.states(line))
+            line.market.order_fault(FaultRequest(**{"drop": 1011, **fault}))
+            await live_again(line, before, told)
+        line.market.auth.log_out(str(TokenStore(line.settings).current()))
+        line.market.order_fault(FaultRequest(abort=True))
+        await line.until(lambda: live.feed_is(line, "needs_login"), "needs a login")
+        told_in_redis = repr([await line.bus.redis.xrange("events"), await line.bus.redis.get("state:ingest:{0}")])
+    logged = "".join(capfd.readouterr())
+    assert "needs a login" in logged
+    assert not any(secret in told for secret in secrets for told in (logged, told_in_redis))
+
+
 # Silent
 
 

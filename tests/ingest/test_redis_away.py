@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+import aggregator.worker
 import ingest.worker
 from bus import embedded
 from ingest import outbox
 from schemas import streams
 from schemas.commands import FeedSubscribe, Mode
 from tests.conftest import settings_in
-from tests.end_to_end.pipeline import Pipeline, pipeline
+from tests.end_to_end.pipeline import Pipeline, final, pipeline
 from tests.ingest import live
 
 
@@ -59,7 +60,7 @@ async def test_an_outage_that_fits_the_buffer_costs_no_tick_and_doubles_none(tmp
             connections = set(line.market.hub.connections)
             await live.run_market(line, 600)
             await asyncio.to_thread(end, home, first_life)
-            await live.run_market(line, 60_000)
+            await live.run_market(line, 150_000)  # more than Redis may be behind by while it works
             await nobody_publishes(line)
             with redis_at(home) as again:
                 assert again == url
@@ -119,6 +120,7 @@ async def test_an_outage_larger_than_the_buffer_is_counted_marked_and_told(tmp_p
     with contextlib.ExitStack() as first_life:
         url = first_life.enter_context(redis_at(home))
         async with line_of(url, home, teji_buffer_mb=1) as line:
+            line.start("aggregator", aggregator.worker.run)
             had = len(await live.published(line))
             await asyncio.to_thread(first_life.close)
             await live.run_market(line, 60_000)
@@ -141,6 +143,14 @@ async def test_an_outage_larger_than_the_buffer_is_counted_marked_and_told(tmp_p
                 at = found.index(down)
                 assert down.ts == max(batch.ts for batch in found[:at] if len(batch.rec)) == gap["data"]["from_ts"]
                 assert live.bases(found[at:]) == len({update[0] for update in published})
+
+                minute = max(update[1] for update in lost) // 60_000 * 60_000
+                await live.run_market(line, minute + 63_000 - line.market.now_ms())
+                await line.until(lambda: line.minute_closed(minute), "the minute of the gap has left")
+                torn = [bar for bar in final(await line.bars()).values() if bar["ts"] == minute]
+                assert torn
+                assert not any(bar["complete"] for bar in torn)
+                await line.stop("aggregator")
                 await line.stop("ingest")
                 line.start("ingest", ingest.worker.run)
 
@@ -150,6 +160,19 @@ async def told_of_the_gap(line: Pipeline) -> bool:
         await line.market.advance(300)
         return bool(await live.events(line, "gap"))
     return False
+
+
+async def test_a_stop_while_redis_is_away_is_prompt(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with contextlib.ExitStack() as first_life:
+        url = first_life.enter_context(redis_at(home))
+        async with pipeline(url, home) as line:
+            await live.start(line)
+            await asyncio.to_thread(first_life.close)
+            await live.run_market(line, 3000)
+            async with asyncio.timeout(5):
+                await line.stop("ingest")
+            await line.until(lambda: not line.market.hub.connections, "hung up")
 
 
 async def test_quotes_are_written_about_once_a_second_and_hold_the_last_state(tmp_path: Path) -> None:

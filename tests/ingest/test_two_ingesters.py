@@ -38,7 +38,15 @@ class Ingester:
         self._process.kill()
         self._process.wait()
 
+    def freeze(self) -> None:
+        """It does nothing any more, and its connections stay open."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def stop(self) -> int:
+        self.thaw()
         self._process.terminate()
         return self._process.wait(20)
 
@@ -74,10 +82,11 @@ async def watched(line: Pipeline) -> AsyncIterator[None]:
 
 
 async def shared(line: Pipeline, owners: int) -> bool:
-    """Everything is subscribed, over so many connections, and the market goes on meanwhile."""
+    """Everything is subscribed once, over so many connections, and the market goes on meanwhile."""
     await line.market.advance(300)
-    everything = {each.key for each in line.market.market.listing.instruments}
-    return len(line.market.hub.connections) == owners and live.subscribed(line.market).keys() == everything
+    everything = sorted(each.key for each in line.market.market.listing.instruments)
+    carried = [list(each.subscriptions.modes) for each in line.market.hub.connections.values()]
+    return len(carried) == owners and sorted(key for keys in carried for key in keys) == everything
 
 
 async def every_shard_lives(line: Pipeline) -> bool:
@@ -102,6 +111,25 @@ async def test_two_ingesters_share_the_instruments_and_one_goes_on_when_the_othe
         assert live.is_part(await live.published(line), live.sent(line.market))
         after = [(await live.batches(line, shard))[had:] for shard, had in enumerate(before)]
         assert sum(bool(live.marks(found)) and live.bases(found) > 0 for found in after) >= 2
+
+
+async def test_an_ingester_that_was_frozen_finds_its_shards_taken_and_publishes_nothing_of_before(
+    redis_url: str, tmp_path: Path
+) -> None:
+    async with pipeline(redis_url, tmp_path / "home", teji_shards=SHARDS) as line:
+        async with ingesters(line, tmp_path, 2) as (one, _):
+            await line.until(lambda: shared(line, 2), "two connections share everything")
+            await line.until(lambda: every_shard_lives(line), "all shards tick")
+            one.freeze()
+            await line.until(lambda: owned_by_one(line), "the other owns everything", 15)
+            await line.until(lambda: every_shard_lives(line), "all shards tick", 15)
+            one.thaw()
+            await line.until(lambda: shared(line, 2), "they share again", 15)
+            await line.until(lambda: every_shard_lives(line), "all shards tick", 15)
+            await line.until(lambda: live.all_published(line), "published")
+        for shard in range(SHARDS):
+            ticked = [batch for batch in await live.batches(line, shard) if len(batch.rec)]
+            assert [batch.ts for batch in ticked] == sorted(batch.ts for batch in ticked)
 
 
 async def test_a_third_ingester_stands_by_and_takes_the_place_of_one_that_dies(redis_url: str, tmp_path: Path) -> None:
@@ -141,6 +169,11 @@ async def test_shards_change_hands_in_good_order_and_those_that_stay_notice_noth
         stayed = [update for update in live.sent(line.market, {first}) if update[0] in kept]
         assert len(kept) < len(line.market.market.listing.instruments)
         assert live.by_instrument(each for each in published if each[0] in kept) == live.by_instrument(stayed)
+
+
+async def owned_by_one(line: Pipeline) -> bool:
+    await line.market.advance(300)
+    return len(await owners(line)) == 1
 
 
 async def owners(line: Pipeline) -> set[str]:
