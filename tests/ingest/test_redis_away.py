@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 import aggregator.worker
 import ingest.worker
@@ -156,7 +157,7 @@ async def test_an_outage_larger_than_the_buffer_is_counted_marked_and_told(tmp_p
 
 
 async def told_of_the_gap(line: Pipeline) -> bool:
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(RedisError, OSError):
         await line.market.advance(300)
         return bool(await live.events(line, "gap"))
     return False
