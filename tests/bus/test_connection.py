@@ -4,12 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import hiredis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import exceptions as redis_errors
 
 from bus import embedded, embedded_redis
-from bus.connection import Bus, connect, translated
+from bus.connection import Bus, _packed, connect, translated
 from bus.settings import Settings
 from schemas.errors import LeaseLost, Misconfigured, Unavailable
 from tests.bus.proxy import proxied
@@ -192,6 +196,28 @@ def restart(settings: Settings) -> None:
     embedded_redis.stop(folder)
     _, wait = embedded_redis.start(folder)
     wait()
+
+
+WORDS = st.one_of(
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.integers(1_990, 2_010).map(bytes),
+    st.integers(1_990, 2_010).map("é".__mul__),
+)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=8))
+def test_large_and_small_words_go_over_the_wire_as_hiredis_would_send_them(words: list[Any]) -> None:
+    assert b"".join(_packed(words)) == hiredis.pack_command(tuple(words))
+
+
+async def test_large_and_small_words_arrive(bus: Bus) -> None:
+    fields = {"a": b"\r\n" * 50_000, "b": 1, "c": "₹", "d": b"", "e": b"$5\r\n" * 1_000}
+    await bus.packet(("XADD", "s", "1-1", *(word for pair in fields.items() for word in pair)))
+    ((_, stored),) = await bus.redis.xrange("s")
+    assert stored == {b"a": fields["a"], b"b": b"1", b"c": "₹".encode(), b"d": b"", b"e": fields["e"]}
 
 
 # Translation
