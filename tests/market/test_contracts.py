@@ -1,5 +1,6 @@
 from datetime import date, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,7 +39,7 @@ def weekly(underlying: str, on: date, count: int = 1) -> list[date]:
         (date(2025, 10, 21), date(2025, 10, 20)),
     ],
 )
-def test_a_tuesday_that_is_a_holiday_moves_the_expiry_of_nifty_to_monday(nominal, real):
+def test_a_tuesday_that_is_a_holiday_moves_the_expiry_of_nifty_to_monday(nominal: Any, real: Any) -> None:
     [(expiry, _), *_] = contracts.expiries("NIFTY", nominal - timedelta(days=4), 1, 1)
 
     assert expiry == real
@@ -53,13 +54,13 @@ def test_a_tuesday_that_is_a_holiday_moves_the_expiry_of_nifty_to_monday(nominal
         (date(2024, 11, 1), date(2024, 10, 31)),
     ],
 )
-def test_a_holiday_moves_the_expiry_of_sensex_to_the_day_before(nominal, real):
+def test_a_holiday_moves_the_expiry_of_sensex_to_the_day_before(nominal: Any, real: Any) -> None:
     [(expiry, _), *_] = contracts.expiries("SENSEX", nominal - timedelta(days=4), 1, 1)
 
     assert expiry == real
 
 
-def test_the_next_expiries_of_nifty_in_november_2026():
+def test_the_next_expiries_of_nifty_in_november_2026() -> None:
     assert contracts.expiries("NIFTY", date(2026, 11, 20), 4, 2) == [
         (date(2026, 11, 23), False),  # Tuesday 24 is a holiday
         (date(2026, 12, 1), True),
@@ -70,12 +71,12 @@ def test_the_next_expiries_of_nifty_in_november_2026():
     ]
 
 
-def test_the_expiry_day_itself_is_the_next_expiry():
+def test_the_expiry_day_itself_is_the_next_expiry() -> None:
     assert contracts.expiries("NIFTY", date(2026, 11, 23), 0, 1) == [(date(2026, 11, 23), False)]
     assert contracts.expiries("NIFTY", date(2026, 11, 24), 0, 1) == [(date(2026, 12, 29), False)]
 
 
-def test_expiries_went_from_thursday_to_tuesday_in_september_2025():
+def test_expiries_went_from_thursday_to_tuesday_in_september_2025() -> None:
     assert contracts.expiries("NIFTY", date(2025, 8, 20), 3, 2) == [
         (date(2025, 8, 21), True),
         (date(2025, 8, 28), False),
@@ -89,7 +90,7 @@ def test_expiries_went_from_thursday_to_tuesday_in_september_2025():
     ]
 
 
-def test_sensex_went_from_friday_to_tuesday_to_thursday():
+def test_sensex_went_from_friday_to_tuesday_to_thursday() -> None:
     assert weekly("SENSEX", date(2024, 12, 9)) == [date(2024, 12, 13)]
     assert weekly("SENSEX", date(2025, 1, 11)) == [date(2025, 1, 14)]
     assert weekly("SENSEX", date(2025, 9, 1)) == [date(2025, 9, 4)]
@@ -98,17 +99,17 @@ def test_sensex_went_from_friday_to_tuesday_to_thursday():
 @pytest.mark.parametrize(
     "underlying", ["BANKNIFTY", "FINNIFTY", "MIDCPNIFTY", "NIFTYNXT50", "BANKEX", "SENSEX50", SHARE]
 )
-def test_only_one_index_of_each_exchange_has_weekly_options_since_november_2024(underlying):
+def test_only_one_index_of_each_exchange_has_weekly_options_since_november_2024(underlying: str) -> None:
     assert weekly(underlying, date(2024, 11, 20)) == []
     assert weekly("NIFTY", date(2024, 11, 20)) == [date(2024, 11, 21)]
     assert weekly("SENSEX", date(2024, 11, 20)) == [date(2024, 11, 22)]
 
 
-def test_the_last_weekly_option_of_bank_nifty_expired_on_13_november_2024():
+def test_the_last_weekly_option_of_bank_nifty_expired_on_13_november_2024() -> None:
     assert weekly("BANKNIFTY", date(2024, 11, 7), 5) == [date(2024, 11, 13)]
 
 
-def test_the_week_of_a_monthly_expiry_has_no_weekly_even_on_another_weekday():
+def test_the_week_of_a_monthly_expiry_has_no_weekly_even_on_another_weekday() -> None:
     # In early 2024 Bank Nifty had its weeklies on Wednesday and its monthlies on Thursday.
     assert contracts.expiries("BANKNIFTY", date(2024, 1, 17), 2, 1) == [
         (date(2024, 1, 17), True),
@@ -131,16 +132,16 @@ def test_the_week_of_a_monthly_expiry_has_no_weekly_even_on_another_weekday():
         (SHARE, 2026, 3, date(2026, 3, 30)),
     ],
 )
-def test_a_month_expires_on_its_last_weekday_of_the_rule(underlying, year, month, expiry):
+def test_a_month_expires_on_its_last_weekday_of_the_rule(underlying: str, year: int, month: int, expiry: Any) -> None:
     assert contracts.monthly_expiry(underlying, year, month) == expiry
 
 
-def test_an_index_has_no_expiry_before_it_was_listed():
+def test_an_index_has_no_expiry_before_it_was_listed() -> None:
     with pytest.raises(UnknownTerm, match="no monthly expiry known for NIFTYNXT50 on 2024-03-01"):
         contracts.monthly_expiry("NIFTYNXT50", 2024, 3)
 
 
-def test_expiries_stop_where_the_calendar_ends():
+def test_expiries_stop_where_the_calendar_ends() -> None:
     assert contracts.expiries("NIFTY", date(2026, 12, 16), 4, 3) == [
         (date(2026, 12, 22), True),
         (date(2026, 12, 29), False),
@@ -149,7 +150,9 @@ def test_expiries_stop_where_the_calendar_ends():
 
 
 @given(any_underlying, covered_days, st.integers(0, 6), st.integers(0, 6))
-def test_expiries_are_ordered_regular_days_from_today_on_and_no_more_than_wanted(underlying, on, weeklies, monthlies):
+def test_expiries_are_ordered_regular_days_from_today_on_and_no_more_than_wanted(
+    underlying: str, on: date, weeklies: int, monthlies: int
+) -> None:
     listed = contracts.expiries(underlying, on, weeklies, monthlies)
 
     dates = [expiry for expiry, _ in listed]
@@ -161,13 +164,13 @@ def test_expiries_are_ordered_regular_days_from_today_on_and_no_more_than_wanted
 
 
 @given(any_underlying, covered_days)
-def test_every_monthly_expiry_is_the_one_of_its_month(underlying, on):
+def test_every_monthly_expiry_is_the_one_of_its_month(underlying: str, on: date) -> None:
     for expiry, _ in contracts.expiries(underlying, on, 0, 3):
         assert contracts.monthly_expiry(underlying, expiry.year, expiry.month) == expiry
 
 
 @given(covered_days.filter(lambda on: on < date(2026, 11, 1)))
-def test_nifty_always_has_four_weeklies_and_a_monthly_ahead(on):
+def test_nifty_always_has_four_weeklies_and_a_monthly_ahead(on: date) -> None:
     listed = contracts.expiries("NIFTY", on, 4, 1)
 
     assert [is_weekly for _, is_weekly in listed].count(True) == 4
@@ -214,11 +217,11 @@ def test_nifty_always_has_four_weeklies_and_a_monthly_ahead(on):
         ("SENSEX50", date(2025, 7, 29), 75),
     ],
 )
-def test_a_lot_depends_on_the_expiry(underlying, expiry, lot):
+def test_a_lot_depends_on_the_expiry(underlying: str, expiry: Any, lot: int) -> None:
     assert contracts.lot_size(underlying, expiry) == lot
 
 
-def test_what_nobody_published_is_an_error_that_says_where_to_look():
+def test_what_nobody_published_is_an_error_that_says_where_to_look() -> None:
     with pytest.raises(UnknownTerm, match="no lot size known for SENSEX50 on 2026-06-25: take it from the venue"):
         contracts.lot_size("SENSEX50", date(2026, 6, 25))
     with pytest.raises(UnknownTerm, match="lot size known for SHARE"):
@@ -233,7 +236,7 @@ def test_what_nobody_published_is_an_error_that_says_where_to_look():
     ("underlying", "step"),
     [("NIFTY", 50), ("BANKNIFTY", 100), ("FINNIFTY", 50), ("MIDCPNIFTY", 25), ("SENSEX", 100), ("BANKEX", 100)],
 )
-def test_the_strikes_of_an_index_stand_a_step_apart(underlying, step):
+def test_the_strikes_of_an_index_stand_a_step_apart(underlying: str, step: float) -> None:
     assert contracts.strike_step(underlying) == step
 
 
@@ -247,7 +250,7 @@ def test_the_strikes_of_an_index_stand_a_step_apart(underlying, step):
         ("NIFTYNXT50", 600, 600),
     ],
 )
-def test_the_largest_order_is_the_freeze_quantity_in_whole_lots(underlying, freeze, usable):
+def test_the_largest_order_is_the_freeze_quantity_in_whole_lots(underlying: str, freeze: int, usable: int) -> None:
     on = date(2026, 8, 25)
 
     assert contracts.freeze_quantity(underlying, on) == freeze
@@ -268,7 +271,7 @@ def test_the_largest_order_is_the_freeze_quantity_in_whole_lots(underlying, free
         ("SENSEX", date(2026, 11, 20), 1000),
     ],
 )
-def test_a_freeze_quantity_has_a_history(underlying, on, freeze):
+def test_a_freeze_quantity_has_a_history(underlying: str, on: date, freeze: int) -> None:
     assert contracts.freeze_quantity(underlying, on) == freeze
 
 
@@ -291,22 +294,22 @@ def test_a_freeze_quantity_has_a_history(underlying, on, freeze):
         (150_000.0, 5.0),
     ],
 )
-def test_the_tick_of_a_share_grows_with_its_price(price, tick):
+def test_the_tick_of_a_share_grows_with_its_price(price: float, tick: float) -> None:
     assert contracts.cash_tick(price, date(2026, 11, 20)) == tick
 
 
-def test_the_ticks_of_shares_have_a_history():
+def test_the_ticks_of_shares_have_a_history() -> None:
     assert [contracts.cash_tick(100.0, date(2024, 6, day)) for day in (7, 10)] == [0.05, 0.01]
     assert [contracts.cash_tick(3000.0, date(2025, 4, day)) for day in (11, 15)] == [0.05, 0.10]
 
 
 @pytest.mark.parametrize(("level", "tick"), [(15_000, 0.05), (15_001, 0.10), (30_000, 0.10), (30_000.5, 0.20)])
-def test_the_tick_of_an_index_future_grows_with_the_index(level, tick):
+def test_the_tick_of_an_index_future_grows_with_the_index(level: float, tick: float) -> None:
     assert contracts.index_future_tick(level, date(2025, 4, 15)) == tick
     assert contracts.index_future_tick(level, date(2025, 4, 14)) == 0.05
 
 
-def test_the_tick_of_an_option_depends_on_what_it_is_written_on():
+def test_the_tick_of_an_option_depends_on_what_it_is_written_on() -> None:
     before, since = date(2025, 10, 31), date(2025, 11, 3)
 
     assert contracts.option_tick("INDEX", 24_000, since) == 0.05
@@ -318,7 +321,7 @@ def test_the_tick_of_an_option_depends_on_what_it_is_written_on():
 
 
 @given(prices, prices, covered_days)
-def test_a_higher_price_never_has_a_smaller_tick(one, other, on):
+def test_a_higher_price_never_has_a_smaller_tick(one: float, other: float, on: date) -> None:
     low, high = sorted((one, other))
 
     assert contracts.cash_tick(low, on) <= contracts.cash_tick(high, on)
@@ -327,7 +330,7 @@ def test_a_higher_price_never_has_a_smaller_tick(one, other, on):
 
 
 @pytest.mark.parametrize("price", [0.0, -1.0, float("nan"), float("inf")])
-def test_what_is_no_price_has_no_tick(price):
+def test_what_is_no_price_has_no_tick(price: float) -> None:
     with pytest.raises(Rejected, match="is no price"):
         contracts.cash_tick(price, date(2026, 11, 20))
 
@@ -335,7 +338,7 @@ def test_what_is_no_price_has_no_tick(price):
 # --- what is refused
 
 
-def test_a_year_without_a_calendar_is_an_error():
+def test_a_year_without_a_calendar_is_an_error() -> None:
     on = date(2027, 1, 5)
     for ask in (
         lambda: contracts.expiries("NIFTY", on, 1, 1),
@@ -348,17 +351,17 @@ def test_a_year_without_a_calendar_is_an_error():
             ask()
 
 
-def test_an_unknown_underlying_is_refused_by_name():
+def test_an_unknown_underlying_is_refused_by_name() -> None:
     with pytest.raises(Rejected, match="no contract rules for 'NFITY': there are NIFTY, BANKNIFTY"):
         contracts.expiries("NFITY", date(2026, 11, 20), 1, 1)
 
 
-def test_the_last_band_of_every_tick_table_is_open():
+def test_the_last_band_of_every_tick_table_is_open() -> None:
     for row in table("contracts")["tick"]:
         assert row["bands"][-1].keys() == {"tick"}
 
 
-def test_every_table_of_an_underlying_is_in_the_order_of_its_dates():
+def test_every_table_of_an_underlying_is_in_the_order_of_its_dates() -> None:
     for name, row in table("contracts")["underlying"].items():
         for column in ("weekly", "monthly", "lot", "freeze"):
             starts = [entry["from"] for entry in row[column]]

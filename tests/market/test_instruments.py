@@ -2,6 +2,7 @@ import random
 from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, date, datetime, timedelta
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -82,8 +83,9 @@ RUPEE = Instrument(
 ALL = [NIFTY, RELIANCE, BAJAJ, NIFTYBEES, CALL, PUT, LONE_CALL, FAR_CALL, FUTURE, FAR_FUTURE, SHARE_FUTURE, RUPEE]
 
 
-def ms(*when: int) -> int:
-    return int((datetime(*when, tzinfo=UTC) - timedelta(hours=5, minutes=30)).timestamp() * 1000)
+def ms(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    when = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int((when - timedelta(hours=5, minutes=30)).timestamp() * 1000)
 
 
 def symbols(found: list[Instrument]) -> list[str]:
@@ -113,24 +115,24 @@ def symbols(found: list[Instrument]) -> list[str]:
         (RELIANCE, {"strike": 1.0}, r"EQ with the strike 1\.0"),
     ],
 )
-def test_an_instrument_that_contradicts_itself_cannot_be_made(base, changes, reason):
+def test_an_instrument_that_contradicts_itself_cannot_be_made(base: Any, changes: Any, reason: str) -> None:
     with pytest.raises(BadInstrument, match=reason) as refused:
         replace(base, **changes)
 
     assert refused.value.key == changes.get("key", base.key)
 
 
-def test_an_instrument_cannot_be_changed():
+def test_an_instrument_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        RELIANCE.lot_size = 2
+        RELIANCE.lot_size = 2  # type: ignore[misc]
 
 
-def test_an_index_needs_neither_lot_nor_tick():
+def test_an_index_needs_neither_lot_nor_tick() -> None:
     assert NIFTY.is_index
     assert not NIFTY.is_derivative
 
 
-def test_a_contract_is_on_an_index_by_its_underlying_key_or_else_by_its_symbol():
+def test_a_contract_is_on_an_index_by_its_underlying_key_or_else_by_its_symbol() -> None:
     assert CALL.is_on_index
     assert not SHARE_FUTURE.is_on_index
     assert not RUPEE.is_on_index
@@ -142,20 +144,20 @@ def test_a_contract_is_on_an_index_by_its_underlying_key_or_else_by_its_symbol()
 # --- whose hours
 
 
-def test_a_share_with_derivatives_has_the_hours_of_the_closing_auction():
+def test_a_share_with_derivatives_has_the_hours_of_the_closing_auction() -> None:
     on = date(2026, 11, 20)
 
     assert instruments.session_class(RELIANCE, on) is SessionClass.CLOSING_AUCTION_SHARE
     assert instruments.session_class(replace(RELIANCE, cas_eligible=False), on) is SessionClass.ORDINARY
 
 
-def test_an_index_contract_has_hours_of_its_own_on_its_last_day_only():
+def test_an_index_contract_has_hours_of_its_own_on_its_last_day_only() -> None:
     assert instruments.session_class(CALL, NEAR) is SessionClass.EXPIRING_INDEX_CONTRACT
     assert instruments.session_class(CALL, NEAR - timedelta(days=1)) is SessionClass.ORDINARY
 
 
 @pytest.mark.parametrize("other", [NIFTY, SHARE_FUTURE, RUPEE])
-def test_everything_else_is_ordinary_even_on_its_last_day(other):
+def test_everything_else_is_ordinary_even_on_its_last_day(other: Instrument) -> None:
     assert instruments.session_class(other, NEXT) is SessionClass.ORDINARY
 
 
@@ -175,16 +177,18 @@ def test_everything_else_is_ordinary_even_on_its_last_day(other):
         (replace(RUPEE, key="MCX_FO|1", segment="MCX_FO", expiry=date(2027, 4, 30)), ms(2027, 4, 30, 23, 30)),
     ],
 )
-def test_a_contract_trades_for_the_last_time_when_the_rule_of_its_last_day_says(instrument, end_ms):
+def test_a_contract_trades_for_the_last_time_when_the_rule_of_its_last_day_says(
+    instrument: Instrument, end_ms: int
+) -> None:
     assert instruments.last_trade_ms(instrument) == end_ms
 
 
-def test_what_does_not_expire_has_no_last_trade():
+def test_what_does_not_expire_has_no_last_trade() -> None:
     assert instruments.last_trade_ms(RELIANCE) is None
 
 
 @given(st.dates(date(2024, 1, 1), date(2026, 12, 31)))
-def test_the_last_trade_of_a_regular_day_is_the_end_of_its_continuous_session(on):
+def test_the_last_trade_of_a_regular_day_is_the_end_of_its_continuous_session(on: date) -> None:
     option = replace(CALL, expiry=on)
     if sessions.keeps_regular_hours("NSE_FO", on):
         hours = sessions.continuous("NSE_FO", instruments.session_class(option, on), on)
@@ -208,14 +212,14 @@ def test_the_last_trade_of_a_regular_day_is_the_end_of_its_continuous_session(on
         (RUPEE, date(2026, 12, 1), False),
     ],
 )
-def test_only_shares_and_near_futures_join_the_pre_open(instrument, on, joins):
+def test_only_shares_and_near_futures_join_the_pre_open(instrument: Instrument, on: date, joins: bool) -> None:
     assert instruments.joins_pre_open(instrument, on) is joins
 
 
 # --- the universe
 
 
-def test_an_instrument_is_found_by_its_key():
+def test_an_instrument_is_found_by_its_key() -> None:
     universe = Universe(ALL)
 
     assert universe.get("NSE_FO|1") is CALL
@@ -225,7 +229,7 @@ def test_an_instrument_is_found_by_its_key():
     assert set(universe) == set(ALL)
 
 
-def test_a_chain_pairs_calls_and_puts_by_strike():
+def test_a_chain_pairs_calls_and_puts_by_strike() -> None:
     universe = Universe(ALL)
 
     assert universe.chain(NIFTY_KEY, NEAR) == [(23_950.0, "NSE_FO|3", None), (24_000.0, "NSE_FO|1", "NSE_FO|2")]
@@ -234,7 +238,7 @@ def test_a_chain_pairs_calls_and_puts_by_strike():
     assert universe.chain("NSE_EQ|nobody", NEAR) == []
 
 
-def test_expiries_and_futures_come_nearest_first():
+def test_expiries_and_futures_come_nearest_first() -> None:
     universe = Universe(reversed(ALL))
 
     assert universe.expiries(NIFTY_KEY) == [NEAR, FAR]
@@ -243,12 +247,12 @@ def test_expiries_and_futures_come_nearest_first():
     assert universe.expiries(RELIANCE.key) == []
 
 
-def test_underlyings_are_what_has_derivatives_by_key_or_else_by_symbol():
+def test_underlyings_are_what_has_derivatives_by_key_or_else_by_symbol() -> None:
     assert Universe(ALL).underlyings() == [RELIANCE.key, NIFTY_KEY, "USDINR"]
     assert Universe(ALL).futures("USDINR") == [RUPEE]
 
 
-def test_the_answers_of_a_universe_can_be_changed_without_changing_it():
+def test_the_answers_of_a_universe_can_be_changed_without_changing_it() -> None:
     universe = Universe(ALL)
     universe.futures(NIFTY_KEY).clear()
     universe.chain(NIFTY_KEY, NEAR).clear()
@@ -257,14 +261,14 @@ def test_the_answers_of_a_universe_can_be_changed_without_changing_it():
     assert len(universe.chain(NIFTY_KEY, NEAR)) == 2
 
 
-def test_a_line_that_is_there_twice_counts_once_and_two_that_differ_are_refused():
+def test_a_line_that_is_there_twice_counts_once_and_two_that_differ_are_refused() -> None:
     assert len(Universe([CALL, PUT, replace(CALL)])) == 2
     with pytest.raises(BadInstrument, match="two different descriptions"):
         Universe([CALL, replace(CALL, lot_size=75)])
 
 
 @given(st.permutations(ALL))
-def test_the_order_of_the_list_does_not_matter(shuffled):
+def test_the_order_of_the_list_does_not_matter(shuffled: list[Instrument]) -> None:
     universe, other = Universe(ALL), Universe(shuffled)
 
     assert universe.search("nifty") == other.search("nifty")
@@ -272,7 +276,7 @@ def test_the_order_of_the_list_does_not_matter(shuffled):
     assert universe.futures(NIFTY_KEY) == other.futures(NIFTY_KEY)
 
 
-def test_of_two_contracts_of_one_strike_the_same_is_chosen_in_any_order():
+def test_of_two_contracts_of_one_strike_the_same_is_chosen_in_any_order() -> None:
     twin = replace(CALL, key="NSE_FO|0")
 
     assert Universe([CALL, twin]).chain(NIFTY_KEY, NEAR) == Universe([twin, CALL]).chain(NIFTY_KEY, NEAR)
@@ -281,7 +285,7 @@ def test_of_two_contracts_of_one_strike_the_same_is_chosen_in_any_order():
 # --- search
 
 
-def test_the_very_symbol_comes_first_then_what_begins_so_then_all_words():
+def test_the_very_symbol_comes_first_then_what_begins_so_then_all_words() -> None:
     assert symbols(Universe(ALL).search("nifty")) == [
         "NIFTY",
         "NIFTYBEES",
@@ -295,7 +299,7 @@ def test_the_very_symbol_comes_first_then_what_begins_so_then_all_words():
 
 
 @pytest.mark.parametrize("text", ["nifty 24000 ce dec", "DEC ce 24000 Nifty", "  ce   240 nif  dec "])
-def test_words_are_found_in_any_order_and_case(text):
+def test_words_are_found_in_any_order_and_case(text: str) -> None:
     assert Universe(ALL).search(text) == [CALL]
 
 
@@ -311,17 +315,17 @@ def test_words_are_found_in_any_order_and_case(text):
         ("2027-03-30 ce", FAR_CALL),
     ],
 )
-def test_keys_names_numbers_and_dates_find_an_instrument(text, expected):
+def test_keys_names_numbers_and_dates_find_an_instrument(text: str, expected: Any) -> None:
     assert Universe(ALL).search(text)[0] == expected
 
 
-def test_a_key_finds_its_instrument_before_longer_keys():
+def test_a_key_finds_its_instrument_before_longer_keys() -> None:
     many = [contract(token, "CE", NEAR, 20_000.0 + token) for token in range(1, 200)]
 
     assert Universe(many).search("NSE_FO|19")[0].key == "NSE_FO|19"
 
 
-def test_a_search_can_be_narrowed_by_segment_and_type():
+def test_a_search_can_be_narrowed_by_segment_and_type() -> None:
     universe = Universe(ALL)
 
     assert universe.search("nifty", segment="NSE_EQ") == [NIFTYBEES]
@@ -331,35 +335,35 @@ def test_a_search_can_be_narrowed_by_segment_and_type():
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3, 100, -1])
-def test_a_search_gives_no_more_than_its_limit(limit):
+def test_a_search_gives_no_more_than_its_limit(limit: int) -> None:
     everything = Universe(ALL).search("", limit=100)
 
     assert len(everything) == len(ALL)
     assert Universe(ALL).search("", limit=limit) == everything[: max(limit, 0)]
 
 
-def test_what_is_nowhere_is_not_found():
+def test_what_is_nowhere_is_not_found() -> None:
     assert Universe(ALL).search("nifty bank") == []
     assert Universe([]).search("nifty") == []
     assert Universe([]).search("") == []
 
 
 @given(st.text(max_size=20))
-def test_no_text_breaks_a_search(text):
+def test_no_text_breaks_a_search(text: str) -> None:
     found = Universe(ALL).search(text)
 
     assert len({instrument.key for instrument in found}) == len(found)
 
 
 @given(st.sampled_from(ALL), st.randoms(use_true_random=False))
-def test_the_words_of_a_symbol_in_any_order_find_it(instrument, rng):
+def test_the_words_of_a_symbol_in_any_order_find_it(instrument: Instrument, rng: random.Random) -> None:
     words = instrument.trading_symbol.lower().split()
     rng.shuffle(words)
 
     assert instrument in Universe(ALL).search(" ".join(words), limit=100)
 
 
-def test_a_search_in_a_hundred_thousand_instruments_takes_milliseconds():
+def test_a_search_in_a_hundred_thousand_instruments_takes_milliseconds() -> None:
     rng = random.Random(7)
     shares = [replace(RELIANCE, key=f"NSE_EQ|{n}", trading_symbol=f"SHARE{n}", isin=None) for n in range(2_000)]
     dates = [expiry for expiry, _ in contracts.expiries("NIFTY", date(2026, 6, 1), 4, 3)]
