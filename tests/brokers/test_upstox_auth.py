@@ -80,7 +80,11 @@ def test_on_disk_the_token_is_sealed_and_only_its_owner_may_look(tmp_path: Path)
     assert all(b"eyJ-a-secret" not in path.read_bytes() for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("damage", [b"", b"garbage", Fernet(Fernet.generate_key()).encrypt(b"of another key")])
+@pytest.mark.parametrize(
+    "damage",
+    [b"", b"garbage", Fernet(Fernet.generate_key()).encrypt(b"x")],
+    ids=["empty", "garbage", "sealed with another key"],
+)
 def test_a_damaged_token_is_none_and_a_login_replaces_it(tmp_path: Path, damage: bytes) -> None:
     store = TokenStore(given(tmp_path))
     store.save("good")
@@ -90,7 +94,11 @@ def test_a_damaged_token_is_none_and_a_login_replaces_it(tmp_path: Path, damage:
     assert store.current() == "better"
 
 
-@pytest.mark.parametrize("key", [b"", b"short", b"\xff" * 44, None, Fernet.generate_key()])
+@pytest.mark.parametrize(
+    "key",
+    [b"", b"short", b"\xff" * 44, None, Fernet.generate_key()],
+    ids=["empty", "short", "no base64", "gone", "another"],
+)
 def test_without_the_right_key_there_is_no_token_until_the_next_login(tmp_path: Path, key: bytes | None) -> None:
     TokenStore(given(tmp_path)).save("good")
     path = tmp_path / "secrets" / "key"
