@@ -200,16 +200,16 @@ class Keeper:
     async def _under(self, lease: Lease, over: asyncio.Event) -> None:
         """The job, and beside it the renewal of its lease, up to the last commit. Then the lease is given back."""
         again = False
-        async with self._renewed(lease):
-            try:
+        try:
+            async with self._renewed(lease):
                 await self._job(lease, over)
-            except Unavailable:
-                again = not over.is_set()  # we take it again: nobody else needs to move in for that moment
-                raise
-            finally:
-                if not again:
-                    async with self._at_most_a_life():
-                        await release(self._bus, lease)
+        except Unavailable:
+            again = not over.is_set()  # we take it again: nobody else needs to move in for that moment
+            raise
+        finally:
+            if not again:
+                async with self._at_most_a_life():
+                    await release(self._bus, lease)
 
     @contextlib.asynccontextmanager
     async def _at_most_a_life(self) -> AsyncIterator[None]:

@@ -214,7 +214,7 @@ def test_large_and_small_words_go_over_the_wire_as_hiredis_would_send_them(words
 
 
 async def test_large_and_small_words_arrive(bus: Bus) -> None:
-    fields = {"a": b"\r\n" * 50_000, "b": 1, "c": "₹", "d": b"", "e": b"$5\r\n" * 1_000}
+    fields: dict[str, Any] = {"a": b"\r\n" * 50_000, "b": 1, "c": "₹", "d": b"", "e": b"$5\r\n" * 1_000}
     await bus.packet(("XADD", "s", "1-1", *(word for pair in fields.items() for word in pair)))
     ((_, stored),) = await bus.redis.xrange("s")
     assert stored == {b"a": fields["a"], b"b": b"1", b"c": "₹".encode(), b"d": b"", b"e": fields["e"]}
