@@ -38,7 +38,7 @@ SHARE: dict[str, Any] = {
 
 
 def packed(*rows: Any) -> bytes:
-    return gzip.compress(orjson.dumps(list(rows)), 1)
+    return gzip.compress(orjson.dumps(list(rows)), 1, mtime=0)
 
 
 def at(day: int, hour: int, minute: int = 0) -> int:
