@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import math
 import socket
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -215,17 +214,16 @@ async def test_a_mute_feed_is_stale_and_then_opened_again(redis_url: str, tmp_pa
 async def test_a_feed_that_is_quiet_by_nature_is_left_alone_longer_and_longer(redis_url: str, tmp_path: Path) -> None:
     async with pipeline(redis_url, tmp_path / "home", teji_feed_stale_s=0.1) as line:
         line.start("ingest", ingest.worker.run)  # the clock stands still: after a snapshot nothing comes
-        opened: list[float] = []
-        last = 0
         loop = asyncio.get_running_loop()
+        opened: dict[int, float] = {}
+        lives: list[float] = []
         async with asyncio.timeout(20):
-            while len(opened) < 5:
-                if (number := max(numbers(line), default=0)) > last:
-                    last = number
-                    opened.append(loop.time())
+            while len(lives) < 4:
                 await asyncio.sleep(0.005)
-        spans = [later - earlier for earlier, later in pairwise(opened[1:])]
-        assert spans[-1] > 1.4 * spans[0]
+                for number in numbers(line) - opened.keys():
+                    opened[number] = loop.time()
+                lives += [loop.time() - opened.pop(number) for number in opened.keys() - numbers(line)]
+        assert lives[3] > 1.5 * lives[2] > 2 * lives[1] > 2.5 * lives[0]
 
 
 async def test_outside_the_session_silence_is_no_fault(redis_url: str, tmp_path: Path) -> None:

@@ -9,7 +9,12 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
+import ingest.worker
+from ingest import subscriptions
 from schemas import streams
+from schemas.commands import Mode
 from tests.end_to_end.pipeline import Pipeline, pipeline
 from tests.end_to_end.processes import ROOT
 from tests.ingest import live
@@ -108,9 +113,25 @@ async def test_two_ingesters_share_the_instruments_and_one_goes_on_when_the_othe
             await line.until(lambda: shared(line, 1), "the other has taken all of it", 10)
             await line.until(lambda: every_shard_lives(line), "all shards tick", 10)
             await line.until(lambda: live.all_published(line), "published")
+            after = [(await live.batches(line, shard))[had:] for shard, had in enumerate(before)]
         assert live.is_part(await live.published(line), live.sent(line.market))
-        after = [(await live.batches(line, shard))[had:] for shard, had in enumerate(before)]
-        assert sum(bool(live.marks(found)) and live.bases(found) > 0 for found in after) >= 2
+        assert [len(live.marks(found)) for found in after].count(1) == 2
+        assert [live.bases(found) > 0 for found in after] == [bool(live.marks(found)) for found in after]
+
+
+async def test_a_socket_that_another_process_needs_is_closed_before_that_one_opens_its_own(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriptions, "ALONE", {Mode.FULL: 45})
+    async with pipeline(redis_url, tmp_path / "home", teji_shards=SHARDS) as line, watched(line):
+        line.start("ingest", ingest.worker.run, "one")
+        await line.until(lambda: shared(line, 2), "alone it uses both sockets")
+        line.start("ingest", ingest.worker.run, "two")
+        await line.until(lambda: shared_by(line, 2), "two processes have two shards each")
+        await line.until(lambda: shared(line, 2), "each with a socket")
+        await line.stop("one")
+        await line.until(lambda: shared(line, 2), "alone again with both sockets")
+        assert not await live.said(line, "connecting", "403")
 
 
 async def test_an_ingester_that_was_frozen_finds_its_shards_taken_and_publishes_nothing_of_before(
@@ -121,7 +142,7 @@ async def test_an_ingester_that_was_frozen_finds_its_shards_taken_and_publishes_
             await line.until(lambda: shared(line, 2), "two connections share everything")
             await line.until(lambda: every_shard_lives(line), "all shards tick")
             one.freeze()
-            await line.until(lambda: owned_by_one(line), "the other owns everything", 15)
+            await line.until(lambda: shared_by(line, 1), "the other owns everything", 15)
             await line.until(lambda: every_shard_lives(line), "all shards tick", 15)
             one.thaw()
             await line.until(lambda: shared(line, 2), "they share again", 15)
@@ -171,9 +192,9 @@ async def test_shards_change_hands_in_good_order_and_those_that_stay_notice_noth
         assert live.by_instrument(each for each in published if each[0] in kept) == live.by_instrument(stayed)
 
 
-async def owned_by_one(line: Pipeline) -> bool:
+async def shared_by(line: Pipeline, count: int) -> bool:
     await line.market.advance(300)
-    return len(await owners(line)) == 1
+    return len(await owners(line)) == count
 
 
 async def owners(line: Pipeline) -> set[str]:
