@@ -5,7 +5,8 @@ opens the folders above the data to every reader when it runs as root, and does 
 process has stopped.
 
 Postgres refuses to run as root. Started by root it runs as `nobody`, to whom its data folder then belongs (or as the
-folder's present owner); the folders above get the permission to be passed through, not to be read.
+folder's present owner). That user may not be able to walk there: /root is closed to it, and what is open may be closed
+later, which would end a running server. So it is handed the folder as an open descriptor, and knows it by that.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -26,6 +28,7 @@ _SOCKET: Final = ".s.PGSQL.5432"
 _ROLE: Final = "postgres"
 _INITDB: Final = ("--auth=trust", "--encoding=UTF8", "--no-locale", "--no-instructions", "--no-sync", "-U", _ROLE)
 _PASS: Final = 0o001  # others may pass through a folder
+_DESCRIPTORS: Final = Path("/proc/self/fd")  # Linux
 
 
 def start(folder: Path) -> str:
@@ -35,26 +38,27 @@ def start(folder: Path) -> str:
     log = folder.with_name("postgres.log")
     process, new = None, False
     if not daemon.listens(sockets / _SOCKET):
-        if account != os.geteuid():
-            _let_through(folder, _binaries())
         if new := not (folder / "PG_VERSION").exists():
             _create(folder, account)
-        process = daemon.spawn(_command(folder, sockets), log, **_as(account))
+        with _entered(folder, account) as (data, options):
+            command = _command(data, data if sockets == folder else str(sockets))
+            process = daemon.spawn(command, log, **options)
     if not daemon.until(lambda: _status(folder) == "ready" and daemon.listens(sockets / _SOCKET), process):
         raise Misconfigured(
             f"The embedded Postgres does not start; the end of {log}: {daemon.end_of(log)}"
             " DATABASE_URL names a Postgres of yours."
         )
     if new:  # a thousand files on their way to the disk: nobody has to wait for that
-        daemon.spawn([_binaries() / "initdb", "--sync-only", "-D", folder], Path(os.devnull), **_as(account))
+        with _entered(folder, account) as (data, options):
+            daemon.spawn([_binaries() / "initdb", "--sync-only", "-D", data], Path(os.devnull), **options)
     return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(sockets))}"
 
 
-def _command(folder: Path, sockets: Path) -> list[str | Path]:
+def _command(data: str, sockets: str) -> list[str | Path]:
     """No TCP port; sockets for nobody else."""
-    escaped = str(sockets).replace('"', '""')
+    escaped = sockets.replace('"', '""')
     given = ("listen_addresses=", f'unix_socket_directories="{escaped}"', "unix_socket_permissions=0700")
-    return [_binaries() / "postgres", "-D", folder, *(word for one in given for word in ("-c", one))]
+    return [_binaries() / "postgres", "-D", data, *(word for one in given for word in ("-c", one))]
 
 
 def stop(folder: Path) -> None:
@@ -88,9 +92,10 @@ def _create(folder: Path, account: int) -> None:
     new.mkdir(mode=0o700)
     if account != os.geteuid():
         os.chown(new, account, -1)
-    done = subprocess.run(
-        [_binaries() / "initdb", *_INITDB, "-D", new], cwd="/", capture_output=True, text=True, **_as(account)
-    )
+    with _entered(new, account) as (data, options):
+        done = subprocess.run(
+            [_binaries() / "initdb", *_INITDB, "-D", data], cwd="/", capture_output=True, text=True, **options
+        )
     if done.returncode:
         raise Misconfigured(f"The embedded Postgres cannot be set up in {folder}: {' '.join(done.stderr.split())}")
     new.rename(folder)
@@ -118,15 +123,28 @@ def _account(folder: Path) -> int:
     return owner or pwd.getpwnam("nobody").pw_uid
 
 
-def _as(account: int) -> dict[str, Any]:
-    """What makes a subprocess of root run as somebody else."""
+@contextlib.contextmanager
+def _entered(folder: Path, account: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name under which the account's processes know a folder, and what makes a subprocess one of them."""
     if account == os.geteuid():
-        return {}
-    return {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+        yield str(folder), {}
+        return
+    _let_through(_binaries())
+    become = {"user": account, "group": pwd.getpwuid(account).pw_gid, "extra_groups": []}
+    if not _DESCRIPTORS.exists():
+        _let_through(folder)
+        yield str(folder), become
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield str(_DESCRIPTORS / str(descriptor)), {**become, "pass_fds": (descriptor,)}
+    finally:
+        os.close(descriptor)
 
 
-def _let_through(*places: Path) -> None:
-    for folder in {above for place in places for above in place.parents}:
+def _let_through(place: Path) -> None:
+    """Others may pass through the folders above, which does not mean that they see what is there."""
+    for folder in place.parents:
         mode = folder.stat().st_mode
         if not mode & _PASS:
             folder.chmod(mode | _PASS)

@@ -19,6 +19,7 @@ from bus.connection import Bus, pairs
 from bus.wait import pause
 from schemas import streams
 from schemas.errors import LeaseLost, Unavailable
+from schemas.events import Event, EventKind
 
 log = structlog.get_logger("lease")
 
@@ -117,6 +118,7 @@ class Keeper:
         self._job = job
         self._running: dict[int, _Shard] = {}
         self._settled = True  # everybody had time to enrol
+        self._last_tokens: dict[int, int] = {}  # of our own leases, by shard
 
     @property
     def held(self) -> list[int]:
@@ -202,6 +204,7 @@ class Keeper:
         again = False
         try:
             async with self._renewed(lease):
+                await self._tell(lease)
                 await self._job(lease, over)
         except Unavailable:
             again = not over.is_set()  # we take it again: nobody else needs to move in for that moment
@@ -210,6 +213,17 @@ class Keeper:
             if not again:
                 async with self._at_most_a_life():
                     await release(self._bus, lease)
+
+    async def _tell(self, lease: Lease) -> None:
+        """An event, when the shard was somebody else's before."""
+        before = self._last_tokens.get(lease.shard, 0)
+        self._last_tokens[lease.shard] = lease.token
+        if lease.token == before + 1:
+            return
+        data = {"shard": lease.shard, "fence": lease.token, "instance": self._bus.instance}
+        message = f"shard {lease.shard} has moved to {self._bus.instance}"
+        event = Event(kind=EventKind.LEASE, ts=clock.now_ms(), worker=self._worker, message=message, data=data)
+        await self._bus.packet(("XADD", streams.EVENTS, "*", "kind", event.kind.value, "data", event.model_dump_json()))
 
     @contextlib.asynccontextmanager
     async def _at_most_a_life(self) -> AsyncIterator[None]:

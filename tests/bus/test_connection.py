@@ -182,8 +182,8 @@ async def test_a_server_that_says_nothing_is_unavailable_in_the_end(
         assert await bus.packet(("ECHO", "back")) == [b"back"]
 
 
-async def test_a_new_life_of_the_server_is_used_without_further_ado(place: Path) -> None:
-    settings = settings_in(place)
+async def test_a_new_life_of_the_server_is_used_without_further_ado(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
     with embedded.servers(settings, postgres=False) as servers:
         async with Bus.open(servers.redis_url) as bus:
             await bus.packet(("SET", "a", 1))

