@@ -90,8 +90,13 @@ async def shared(line: Pipeline, owners: int) -> bool:
     """Everything is subscribed once, over so many connections, and the market goes on meanwhile."""
     await line.market.advance(300)
     everything = sorted(each.key for each in line.market.market.listing.instruments)
-    carried = [list(each.subscriptions.modes) for each in line.market.hub.connections.values()]
-    return len(carried) == owners and sorted(key for keys in carried for key in keys) == everything
+    modes = [each.subscriptions.modes for each in line.market.hub.connections.values()]
+    return len(modes) == owners and sorted(key for keys in modes for key in keys) == everything
+
+
+def carried(line: Pipeline) -> list[int]:
+    """How many instruments each connection has."""
+    return [len(each.subscriptions.modes) for each in line.market.hub.connections.values()]
 
 
 async def every_shard_lives(line: Pipeline) -> bool:
@@ -122,16 +127,21 @@ async def test_two_ingesters_share_the_instruments_and_one_goes_on_when_the_othe
 async def test_a_socket_that_another_process_needs_is_closed_before_that_one_opens_its_own(
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subscriptions, "ALONE", {Mode.FULL: 45})
+    """Each would have use for both sockets."""
+    monkeypatch.setattr(subscriptions, "ALONE", {Mode.FULL: 25})
     async with pipeline(redis_url, tmp_path / "home", teji_shards=SHARDS) as line, watched(line):
         line.start("ingest", ingest.worker.run, "one")
-        await line.until(lambda: shared(line, 2), "alone it uses both sockets")
+        await line.until(lambda: carried(line) == [25, 25], "alone it uses both sockets")
+        first = set(line.market.hub.connections)
         line.start("ingest", ingest.worker.run, "two")
         await line.until(lambda: shared_by(line, 2), "two processes have two shards each")
-        await line.until(lambda: shared(line, 2), "each with a socket")
+        await line.until(lambda: carried(line) == [25, 25], "each has a socket")
+        second = set(line.market.hub.connections)
+        assert (len(first & second), len(second - first)) == (1, 1)
         await line.stop("one")
-        await line.until(lambda: shared(line, 2), "alone again with both sockets")
+        await line.until(lambda: carried(line) == [25, 25] and not first & set(line.market.hub.connections), "alone")
         assert not await live.said(line, "connecting", "403")
+        assert await live.said(line, "live", "no room")
 
 
 async def test_an_ingester_that_was_frozen_finds_its_shards_taken_and_publishes_nothing_of_before(
