@@ -157,17 +157,19 @@ def test_a_dead_worker_comes_back_and_a_second_supervisor_is_refused(tmp_path: P
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 def test_nobody_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
-    with running(tmp_path, TEJI_LOG="json") as started:
-        started.until_ready()
-        started.until(r'"event": "feed"')
-        pids = children(started.process.pid)
-        assert len(pids) == 4
-        started.process.kill()
-        started.process.wait(STOP_S)
+    try:
+        with running(tmp_path, TEJI_LOG="json") as started:
+            started.until_ready()
+            started.until(r'"event": "feed"')
+            pids = children(started.process.pid)
+            assert len(pids) == 4
+            started.process.kill()
+            started.process.wait(STOP_S)
 
-        assert await_gone(pids) == []
-    with running(tmp_path, "--minutes", "0") as again:  # the servers it left running are used, and stopped
-        assert again.process.wait(STOP_S) == 0
+            assert await_gone(pids) == []
+    finally:
+        with running(tmp_path, "--minutes", "0") as again:  # the servers it left running are used, and stopped
+            assert again.process.wait(STOP_S) == 0
     assert not (tmp_path / ".teji/postgres/postmaster.pid").exists()
 
 
