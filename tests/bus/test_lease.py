@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,7 +162,7 @@ class Kept:
 
 @asynccontextmanager
 async def keepers(bus: Bus, count: int, shards: int, **more: Any) -> AsyncIterator[list[Kept]]:
-    kept = [Kept(named(bus, f"process {number}"), shards, **more) for number in range(count)]
+    kept = [Kept(named(bus, f"process {number} of {bus.instance}"), shards, **more) for number in range(count)]
     try:
         yield kept
     finally:
@@ -196,6 +197,28 @@ async def test_shards_are_given_to_who_joins_and_taken_from_who_leaves(bus: Bus)
         assert not joined.running
         took_s = await until(shared_out(kept, 4, 0), "all with the one that stayed")
     assert took_s < LIFE_S / 3 + 1.0
+
+
+async def moves(bus: Bus) -> list[dict[str, Any]]:
+    entries = await bus.redis.xrange(streams.EVENTS)
+    return [orjson.loads(fields[b"data"]) for _, fields in entries if fields[b"kind"] == b"lease"]
+
+
+async def test_a_shard_that_changes_hands_is_an_event_and_one_that_is_taken_again_is_none(bus: Bus) -> None:
+    async def weak(held: Lease, over: asyncio.Event) -> None:
+        if held.token < 3:
+            raise Unavailable("not now")
+        await over.wait()
+
+    async with keepers(bus, 1, 1, behave=weak) as (one,):
+        await until(lambda: len(one.jobs) == 3, "taken, and taken again")
+        await one.end()
+    assert await moves(bus) == []
+    async with keepers(named(bus, "the second"), 1, 1) as (other,):
+        await until(shared_out([other], 1), "taken")
+        (event,) = await moves(bus)
+    assert (event["kind"], event["worker"]) == ("lease", NAME)
+    assert event["data"] == {"shard": 0, "fence": 4, "instance": other.bus.instance}
 
 
 async def test_nothing_moves_without_need(bus: Bus) -> None:
