@@ -57,9 +57,9 @@ class Plan:
         return len(self._needs)
 
     def covered(self, keys: Iterable[str], to_ms: int) -> None:
-        """The feed showed everything about these until `to_ms`, and no more."""
+        """The feed showed everything about these until `to_ms`, and no more. An older hole stays open."""
         for key in keys:
-            self._covered_to[key] = to_ms
+            self._covered_to[key] = min(to_ms, self._covered_to.get(key, to_ms))
 
     def start(self, key: str, now_ms: int) -> None:
         """The feed shows this instrument from now on."""

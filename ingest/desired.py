@@ -22,6 +22,7 @@ class Desired:
     removed: frozenset[str] = frozenset()
     filled_to: int = 0  # venue time up to which the bars lack nothing that history could give
     publisher: str = ""  # the process that publishes the shard, or did so last
+    changes: int = 0  # by commands so far: of two that are known, which is the later one
 
     def modes(self, base: Mapping[str, Mode]) -> dict[str, Mode]:
         """What is wanted, where `base` is what the settings mean today."""
@@ -59,6 +60,7 @@ def apply(
     known: Callable[[str], bool],
 ) -> tuple[Desired, dict[str, Any]]:
     """The new wish and the reply. Raises Rejected, in words for the one who asked, where an instrument is unknown."""
+    desired = replace(desired, changes=desired.changes + 1)
     match command:
         case FeedConnect() | FeedDisconnect():
             wish = replace(desired, enabled=isinstance(command, FeedConnect))

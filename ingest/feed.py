@@ -67,7 +67,10 @@ class Feed:
         self._left_over = set(left_over)
         while len(self._connections) < len(plan):
             self._connections.append(Connection(len(self._connections), self))
-        for connection, part in zip(self._connections, plan, strict=True):
+        parts = list(zip(self._connections, plan, strict=True))
+        for connection, part in parts:  # first what goes, then what comes: no key is on two of them at once
+            connection.carry({key: mode for key, mode in part.items() if key in connection.wanted})
+        for connection, part in parts:
             connection.carry(part)
         gone = self._followed.keys() - wanted.keys()
         self.collector.forget(gone)

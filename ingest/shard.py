@@ -64,7 +64,7 @@ class Shard:
         saved = Desired.load(self._inbox.snapshot) if self._inbox.snapshot else None
         mine = self._ingest.wishes.get(self.number)
         ours = mine is not None and (saved is None or saved.publisher == self._bus.instance)
-        self._take_up(mine if ours else saved, saved.filled_to if saved else 0)
+        self._take_up(saved, mine if ours else None)
         published = int(await self._bus.get(streams.sequence(NAME, self.number)) or 0)
         last = await self._bus.last_entry(streams.ticks(self.number))
         self._collector.flush()
@@ -75,9 +75,14 @@ class Shard:
         else:
             await self._adopt()
 
-    def _take_up(self, wish: Desired | None, filled_to: int) -> None:
-        if wish is None or wish.settings != self._ingest.asked:
+    def _take_up(self, saved: Desired | None, mine: Desired | None) -> None:
+        """Redis may know less than we do (it was restarted), or more (the reply to a commit got lost)."""
+        wish = max(
+            (each for each in (saved, mine) if each is not None), key=lambda each: each.changes, default=Desired()
+        )
+        if wish.settings != self._ingest.asked:
             wish = Desired(self._ingest.asked)
+        filled_to = saved.filled_to if saved else 0
         self._wish = replace(wish, filled_to=filled_to, publisher=self._bus.instance)
 
     def _afresh(self, published: int, covered_to: int) -> None:
@@ -138,7 +143,7 @@ class Shard:
 
     async def _finish(self) -> None:
         """No more frames; what has arrived is still published."""
-        await self._write_filled_to(clock.monotonic_s())  # while we still know
+        filled_to = self._ingest.backfill.filled_to()  # while we still know
         self._ingest.feed.want(self.number, {})
         await self._ingest.feed.settled()
         self._collector.flush()
@@ -146,6 +151,7 @@ class Shard:
             await self._write()
         while await self._write_quotes():
             pass
+        await self._save_filled_to(filled_to)
 
     async def _write(self) -> None:
         write = self._box.take()
@@ -171,9 +177,14 @@ class Shard:
         return bool(states)
 
     async def _write_filled_to(self, now_s: float) -> None:
-        """How far the bars are known to lack nothing."""
+        """How far the bars are known to lack nothing. Not while something waits: it may be what history has told."""
+        if self._box:
+            return
         self._state_s = now_s
-        if filled_to := self._ingest.backfill.filled_to():
+        await self._save_filled_to(self._ingest.backfill.filled_to())
+
+    async def _save_filled_to(self, filled_to: int) -> None:
+        if filled_to:
             self._wish = replace(self._wish, filled_to=filled_to)
             await self._save({})
 

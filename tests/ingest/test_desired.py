@@ -76,6 +76,11 @@ def test_instruments_that_have_expired_leave_the_wish() -> None:
     assert (dict(wish.added), wish.removed) == ({}, frozenset())
 
 
+def test_of_two_wishes_the_one_after_more_commands_is_the_later() -> None:
+    once = after(subscribe(C))
+    assert Desired().changes < once.changes < after(unsubscribe(C), wish=once).changes
+
+
 commands = st.one_of(
     st.just(FeedConnect()),
     st.just(FeedDisconnect()),

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import aggregator.worker
 import ingest.worker
 from bus import embedded
 from ingest import outbox
+from ingest.desired import Desired
 from schemas import streams
 from schemas.commands import FeedSubscribe, Mode
 from tests.conftest import settings_in
@@ -117,6 +119,22 @@ async def test_an_emptied_redis_is_filled_again_with_what_was_wished(
 
             await line.until(everything_again, "registry, quotes and subscriptions are there again")
             assert live.is_part(await live.published(line), live.sent(line.market))
+
+
+async def test_a_command_whose_commit_was_not_confirmed_holds_all_the_same(tmp_path: Path) -> None:
+    """Redis has it, and the reply that says so got lost."""
+    home = tmp_path / "home"
+    with redis_at(home) as url:
+        async with line_of(url, home, teji_instruments="RELIANCE") as line:
+            share = next(each.key for each in line.market.market.listing.instruments if each.trading_symbol == "TCS")
+            state = streams.state("ingest", 0)
+            wish = Desired.load(await line.bus.redis.get(state))
+            assert wish is not None
+            known = replace(wish, added={share: Mode.LTPC}, changes=wish.changes + 1)
+            await line.bus.redis.set(state, known.dump())
+            await line.bus.redis.delete(streams.lease("ingest", 0))
+            await line.until(lambda: live.subscribed(line.market).get(share) == "ltpc", "it holds")
+            assert not live.marks(await live.batches(line))
 
 
 async def test_an_outage_larger_than_the_buffer_is_counted_marked_and_told(tmp_path: Path) -> None:
