@@ -103,7 +103,7 @@ class Settings(BaseSettings):
     teji_log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged")
     teji_sim_port: int = Field(8100, ge=0, le=65535, description="Port of the simulated exchange in the demo")
     teji_sim_seed: int = Field(7, ge=0, description="Seed of the simulated market")
-    teji_sim_instruments: int = Field(500, ge=20, le=50_000, description="Instruments of the simulated market")
+    teji_sim_instruments: int = Field(500, ge=30, le=20_000, description="Instruments of the simulated market")
 
     @field_validator("teji_instruments", mode="before")
     @classmethod
