@@ -44,7 +44,8 @@ class Worker:
 
     @property
     def metrics_url(self) -> str:
-        return f"http://{self.settings.teji_metrics_host}:{self.metrics_port}/metrics"
+        host = self.settings.teji_metrics_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.metrics_port}/metrics"
 
     def writer(self, held: Lease | None) -> Writer:
         """Commits under a lease, trimming by the retention that the settings give."""
