@@ -164,15 +164,15 @@ async def together(*jobs: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def until_done(job: Coroutine[Any, Any, None], *helpers: Coroutine[Any, Any, None]) -> None:
-    """Run `job` with helpers beside it, which end with it. The first error of any of them ends all."""
+async def until_done(job: Coroutine[Any, Any, None], *beside: Coroutine[Any, Any, None]) -> None:
+    """Run `job` with others beside it, which end with it. The first error of any of them ends all."""
 
     async def ends_them() -> None:
         await job
         raise _Done
 
     with contextlib.suppress(_Done):
-        await together(ends_them(), *helpers)
+        await together(ends_them(), *beside)
 
 
 class _Done(Exception):
