@@ -20,6 +20,8 @@ RETENTION_MS: Final[dict[str, int]] = {
     "ticks": 15 * _MINUTE_MS,
     "candles": 16 * 60 * _MINUTE_MS,  # one session; the longest is a commodity's, 09:00 to 23:55
     "chain": 16 * 60 * _MINUTE_MS,
+    "intervals": 16 * 60 * _MINUTE_MS,
+    "panel": 15 * _MINUTE_MS,
     SIGNALS: 7 * _DAY_MS,
     COMMANDS: 7 * _DAY_MS,
     ORDERS: 7 * _DAY_MS,
@@ -60,6 +62,21 @@ def candles(shard: int) -> str:
 
 def chain(shard: int) -> str:
     return f"chain:{{{shard}}}"
+
+
+def intervals(shard: int) -> str:
+    """Bars of more than one minute: entries have `interval` beside the fields of `candles:{k}`."""
+    return f"intervals:{{{shard}}}"
+
+
+def panel(shard: int) -> str:
+    """The minute's panel of the underlyings of this shard, see schemas.panel."""
+    return f"panel:{{{shard}}}"
+
+
+def terms(shard: int) -> str:
+    """Hash: instrument key -> JSON of schemas.terms.Terms."""
+    return f"terms:{{{shard}}}"
 
 
 def quotes(shard: int) -> str:
