@@ -1,8 +1,9 @@
 """The minute's panel: the last state of all instruments with terms as a minute ended. An entry of `panel:{k}`.
 
-`{k}` is the shard of the *underlying*: whatever belongs together is found in one stream, wherever its instruments'
-ticks live. Each aggregator shard writes one entry a minute for each `{k}` (an empty one too: silence is not absence), so
-a reader has a minute whole when it has heard of it from all shards. A repetition of (`ts`, `shard`) says the same again.
+`{k}` is the shard of the *underlying*: whatever belongs together is found in one stream, wherever the ticks of its
+instruments live. Each aggregator shard writes one entry a minute for each `{k}` (an empty one too: silence is not
+absence), so a reader has a minute whole when it has heard of it from all shards. A repetition of (`ts`, `shard`) says
+the same again.
 
     ts      start of the minute, epoch ms
     shard   who says it: the shard of the instruments
