@@ -24,9 +24,8 @@ _WALLS: Final = {
     "bid_wall": ("bid_wall_price", "bid_wall_qty"),
     "ask_wall": ("ask_wall_price", "ask_wall_qty"),
 }
-_COLUMNS: Final = tuple(
-    column for name in Bar.model_fields if name != "instrument" for column in _WALLS.get(name, (name,))
-)
+_STORED: Final = tuple(name for name in Bar.model_fields if name not in ("instrument", "model"))
+_COLUMNS: Final = tuple(column for name in _STORED for column in _WALLS.get(name, (name,)))
 _SELECT: Final = (
     "SELECT {columns} FROM bars WHERE instrument_id = $1 AND ts >= $2 AND ts < $3 ORDER BY ts {order} LIMIT $4"
 )
@@ -114,10 +113,11 @@ class History:
 def _bar(instrument: str, row: Any) -> bytes:
     """A row in the shape, and the order, that a bar has in Redis."""
     bar: dict[str, Any] = {"instrument": instrument}
-    for name in Bar.model_fields:
+    for name in _STORED:
         if name in _WALLS:
             price, qty = (row[column] for column in _WALLS[name])
             bar[name] = None if price is None else {"price": price, "qty": qty}
-        elif name != "instrument":
+        else:
             bar[name] = row[name]
+    bar["model"] = None
     return orjson.dumps(bar)

@@ -20,6 +20,39 @@ class Wall(BaseModel):
     qty: int
 
 
+class PriceFrom(StrEnum):
+    MID = "mid"  # between the best bid and the best ask
+    LAST = "last"  # of the last trade: a side of the book is empty, or too far away
+
+
+class ForwardFrom(StrEnum):
+    FUTURE = "future"  # of the same expiry
+    PARITY = "parity"  # calls against puts over several strikes near the money
+    NONE = "none"
+
+
+class OptionModel(BaseModel):
+    """What we make of an option's price as a minute ends, by Black-76. The bar's own `iv` and Greeks are the venue's.
+
+    `flag` is `ok`, or the reason why IV and Greeks are null. Theta is per calendar day, vega per point of volatility,
+    rho per point of the rate.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    iv: float | None  # fraction
+    delta: float | None
+    gamma: float | None
+    theta: float | None
+    vega: float | None
+    rho: float | None
+    price: float | None  # that IV and Greeks were computed from
+    price_from: PriceFrom | None
+    forward: float | None
+    forward_from: ForwardFrom
+    flag: str
+
+
 class Bar(BaseModel):
     """A minute of one instrument. A value that nobody told us is null, never zero.
 
@@ -53,6 +86,7 @@ class Bar(BaseModel):
     source: Source
     complete: bool
     rev: int
+    model: OptionModel | None = None  # null for what is no option, and for a minute that only history tells
 
 
 class HistoryBar(BaseModel):
