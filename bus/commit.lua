@@ -5,8 +5,10 @@
 -- ARGV[2:] the values, in the order the plan consumes them
 --
 -- plan.lease    key                  its value must equal the next ARGV, or nothing happens
--- plan.sequence key                  holds the number of the last such commit; not larger means: already done
--- plan.add      [key, values]...     XADD
+-- plan.sequence key                  holds the number of the last such commit; not larger means: already done. Behind
+--                                    it, the id of the newest quiet entry
+-- plan.add      [key, values, quiet, id]...  XADD; a quiet one stays out of the append-only file and the replicas, one
+--                                    with an id of its own is left out where the stream has gone past it
 -- plan.hash     [key, values]...     HSET
 -- plan.set      key...               SET
 -- plan.ack      [key, ids]...        XACK (the group comes first)
@@ -24,10 +26,12 @@ if plan.lease then
   end
   at = at + 1
 end
-local number
+local number, newest
 if plan.sequence then
   number = ARGV[at]
-  if tonumber(redis.call('GET', KEYS[plan.sequence]) or '0') >= tonumber(number) then return {} end
+  local last, quiet = string.match(redis.call('GET', KEYS[plan.sequence]) or '0', '^(%d+) ?(.*)$')
+  if tonumber(last) >= tonumber(number) then return {} end
+  newest = quiet
   at = at + 1
 end
 
@@ -54,12 +58,22 @@ for _, ack in ipairs(plan.ack) do
 end
 
 -- Nothing below fails.
-if number then redis.call('SET', KEYS[plan.sequence], number) end
 local ids = {}
 for i, add in ipairs(plan.add) do
-  ids[i] = redis.call('XADD', KEYS[add[1]], '*', unpack(ARGV, at, at + add[2] - 1))
-  at = at + add[2]
+  local key, count, quiet, id = unpack(add)
+  redis.set_repl(quiet and redis.REPL_NONE or redis.REPL_ALL)
+  local added = redis.pcall('XADD', KEYS[key], id, unpack(ARGV, at, at + count - 1))
+  if type(added) == 'table' then
+    if not string.find(added.err, 'equal or smaller', 1, true) then return added end
+    added = ''
+  elseif quiet then
+    newest = added
+  end
+  ids[i] = added
+  at = at + count
 end
+redis.set_repl(redis.REPL_ALL)
+if number then redis.call('SET', KEYS[plan.sequence], newest ~= '' and number .. ' ' .. newest or number) end
 for _, hash in ipairs(plan.hash) do
   redis.call('HSET', KEYS[hash[1]], unpack(ARGV, at, at + hash[2] - 1))
   at = at + hash[2]

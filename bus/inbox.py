@@ -1,17 +1,19 @@
 """Read, fold, commit: the three steps of every worker.
 
     async with Inbox.open(...) as inbox:          # snapshot of the state, group in place
-        batch = await inbox.read(...)             # first what was delivered but never committed, then what is new
+        batch = await inbox.read(...)             # whatever came after the last commit
         ...                                       # the core turns the batch into outputs
         await inbox.commit(outputs, snapshot)     # outputs + state + acknowledgement, all or nothing
 
-Whatever was read since the last commit belongs to the next one. A crash in between delivers it again, to whoever
-holds the shard's lease then: what is pending is asked for by group, not by consumer, so nothing is stranded under a
-dead process's name. An error of Redis leaves open what happened; the caller opens a new inbox and finds out.
+Whatever was read since the last commit belongs to the next one. After a crash it is delivered again, to whoever holds
+the shard's lease then: opening an inbox makes the group anew where its last commit was. What the group itself believes
+to have delivered plays no part: nothing is stranded under a dead process's name, and a Redis that forgot a part of it
+changes nothing. An error of Redis leaves open what happened; the caller opens a new inbox and finds out.
 
 Only the owner of the shard's lease reads in its group. But a process that was paused for longer than its lease lasts
 reads on for a moment when it wakes up, and what it takes the new owner would never see. So every read also asks how
-much is pending: if that is more than was delivered here, the owner starts over, and finds everything in its order.
+much is pending: if that is not what was delivered here, the owner starts over, and finds everything in its order. So
+it does when it is given what it has had before: then the other has made the group anew.
 """
 
 import contextlib
@@ -34,10 +36,8 @@ Value = Word
 #: Of one entry, names and values counted. Lua unpacks them onto its stack, which holds 8000.
 _VALUES_MAX: Final = 7000
 _FIELDS_PER_HSET: Final = 2000
-_PENDING_PER_PACKET: Final = 500
 _BLOCK_MAX_MS: Final = 5_000  # well below the time after which a connection counts as dead
 _ORIGIN: Final = "0-0"
-_NUMBER_MAX: Final = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +58,11 @@ class Missed:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An entry to append to a stream."""
+    """An entry to append to a stream; under an id of old where it is put back into a stream that lost it."""
 
     stream: str
     fields: Mapping[Any, Value]
+    id: str = "*"
 
 
 @dataclass(slots=True)
@@ -99,7 +100,9 @@ class Writer:
         """Append, set and acknowledge at once; nothing happens where the lease is gone (raises LeaseLost).
 
         With `sequence` (key, number) a commit whose number was committed before does nothing and returns no ids:
-        the way to try again after a reply got lost. `acks` are (stream, group, ids), `positions` key and id.
+        the way to try again after a reply got lost. The key then holds the number, and the id of the newest entry that
+        is not in the append-only file (`Published`). An entry with an id of its own is left out where it is there or
+        something newer is; its id is returned as empty. `acks` are (stream, group, ids), `positions` key and id.
         """
         plan = _Plan()
         if self.lease is not None:
@@ -157,7 +160,8 @@ class _Plan:
         count = len(self._values) - before
         if not 0 < count <= _VALUES_MAX:
             raise ValueError(f"an entry for {output.stream} with {count // 2} fields: 1 to {_VALUES_MAX // 2} can be")
-        self._plan["add"].append((self._key(output.stream), count))
+        quiet = streams.family(output.stream) in streams.NOT_IN_THE_LOG
+        self._plan["add"].append((self._key(output.stream), count, quiet, output.id))
 
     def hash(self, key: str, fields: Mapping[Any, Value]) -> None:
         flat = [part for pair in fields.items() for part in pair]
@@ -194,7 +198,6 @@ class Inbox:
         self._delivered: dict[str, list[str]] = {stream: [] for stream in inputs}
         self._committed: dict[str, str] = {}  # up to here everything was committed, or said to be missed
         self._last: dict[str, str] = {}  # up to here everything was delivered here, or is known to be gone
-        self._pending_after: dict[str, str] = dict.fromkeys(inputs, _ORIGIN)  # whose backlog is still coming
         self._count_read = metrics.READ_ENTRIES.labels(group).inc
         self._observe_batch = metrics.BATCH_ENTRIES.labels(group).observe
         self.snapshot: bytes | None = None
@@ -216,59 +219,30 @@ class Inbox:
             writer.bus.reading -= reading
 
     async def _ensure_group(self, stream: str) -> None:
-        """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed.
-
-        How far it has committed is written down besides, since a group only knows how far it was delivered to. One
-        that was deleted goes on from there.
-        """
+        """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed. An old
+        one starts after its last commit, which is written down besides."""
         key = streams.position(self._group, stream)
         mark = await self._bus.get(streams.trimmed(stream))
         _, position = await self._bus.packet(("SET", key, mark or _ORIGIN, "NX"), ("GET", key))
         self._committed[stream] = self._last[stream] = position.decode()
+        create = ("XGROUP", "CREATE", stream, self._group, position, "MKSTREAM")
         try:
-            await self._bus.packet(("XGROUP", "CREATE", stream, self._group, position, "MKSTREAM"))
+            await self._bus.packet(create)
         except redis_errors.ResponseError as error:
-            if not str(error).startswith("BUSYGROUP"):  # it exists
+            if not str(error).startswith("BUSYGROUP"):
                 raise
+            await self._bus.packet(("XGROUP", "DESTROY", stream, self._group), create)
 
     # Reading
 
     async def read(self, *, count: int, block_ms: int) -> Batch:
         """Up to `count` entries of each stream, oldest first. Waits for at most `block_ms`; empty: caught up."""
         batch = Batch()
-        if self._pending_after:
-            for stream in list(self._pending_after):
-                await self._read_pending(batch, stream, count)
-        if not batch:
-            await self._read_new(batch, count, block_ms)
+        await self._read_new(batch, count, block_ms)
         if batch.entries:
             self._count_read(len(batch.entries))
             self._observe_batch(len(batch.entries))
         return batch
-
-    async def _read_pending(self, batch: Batch, stream: str, count: int) -> None:
-        after = f"({self._pending_after[stream]}"
-        (pending,) = await self._bus.packet(("XPENDING", stream, self._group, after, "+", count))
-        ids = [entry_id.decode() for entry_id, *_ in pending]
-        if not ids:
-            del self._pending_after[stream]
-            return
-        self._pending_after[stream] = ids[-1]
-        self._delivered[stream] += ids
-        for start in range(0, len(ids), _PENDING_PER_PACKET):
-            await self._read_again(batch, stream, ids[start : start + _PENDING_PER_PACKET])
-
-    async def _read_again(self, batch: Batch, stream: str, ids: Sequence[str]) -> None:
-        mark, *replies = await self._bus.packet(
-            ("GET", streams.trimmed(stream)), *[("XRANGE", stream, entry_id, entry_id) for entry_id in ids]
-        )
-        self._notice_missed(batch, stream, mark)
-        for entry_id, reply in zip(ids, replies, strict=True):
-            if reply:
-                batch.entries.append(Entry(stream, entry_id, pairs(reply[0][1])))
-            elif order(entry_id) > order(self._last[stream]):  # somebody has deleted this one entry
-                batch.missed.append(Missed(stream, _just_before(entry_id), entry_id))
-            self._last[stream] = max(self._last[stream], entry_id, key=order)
 
     async def _read_new(self, batch: Batch, count: int, block_ms: int) -> None:
         """New entries, the marks that trimming leaves, and what is pending now: one packet, nothing comes between."""
@@ -285,6 +259,8 @@ class Inbox:
         for name, entries in reply or ():
             stream = name.decode()
             ids = [entry_id.decode() for entry_id, _ in entries]
+            if order(ids[0]) <= order(self._last[stream]):
+                raise Unavailable(f"somebody else has made group {self._group} of {stream} anew: starting over")
             batch.entries += [Entry(stream, one, pairs(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
             self._delivered[stream] += ids
             self._last[stream] = max(self._last[stream], ids[-1], key=order)
@@ -335,6 +311,14 @@ def order(entry_id: str) -> tuple[int, int]:
     return int(ms), int(number or 0)
 
 
-def _just_before(entry_id: str) -> str:
-    ms, number = order(entry_id)
-    return f"{ms}-{number - 1}" if number else f"{ms - 1}-{_NUMBER_MAX}"
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a sequence key holds: the number of the last commit, and its newest entry of a stream outside the log."""
+
+    number: int = 0
+    newest: str = _ORIGIN
+
+    @classmethod
+    def load(cls, value: bytes | None) -> "Published":
+        number, _, newest = (value or b"0").decode().partition(" ")
+        return cls(int(number), newest or _ORIGIN)

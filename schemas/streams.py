@@ -29,6 +29,10 @@ RETENTION_MS: Final[dict[str, int]] = {
     "dead": 30 * _DAY_MS,
 }
 
+#: Families that a Redis does not write to its append-only file, nor to its replicas: they are the mass of what it gets,
+#: are kept for minutes, and their writer remembers the newest of them (docs/decisions/0009).
+NOT_IN_THE_LOG: Final = frozenset({"ticks"})
+
 _FNV_OFFSET: Final = 0xCBF29CE484222325
 _FNV_PRIME: Final = 0x100000001B3
 _U64: Final = (1 << 64) - 1
@@ -102,7 +106,7 @@ def fence(worker: str, shard: int) -> str:
 
 
 def sequence(worker: str, shard: int) -> str:
-    """Number of the last publication of a worker that has no input stream to acknowledge (ingest)."""
+    """The last publication of a worker that has no input stream to acknowledge (ingest): see bus.inbox.Published."""
     return f"sequence:{worker}:{{{shard}}}"
 
 

@@ -338,19 +338,6 @@ async def test_a_loss_is_said_again_when_what_came_after_it_was_read_and_not_com
             assert (ids_of(batch), batch.missed) == (ids[3:], [Missed(TICKS, ids[0], ids[2])])
 
 
-async def test_an_entry_that_somebody_deleted_while_it_was_pending_is_missed(bus: Bus) -> None:
-    ids = await add(bus, 3)
-    async with opened(bus) as inbox:
-        await read_all(inbox)
-    await bus.redis.xdel(TICKS, ids[1])
-    async with opened(bus) as inbox:
-        batch = await read_all(inbox)
-        assert ids_of(batch) == [ids[0], ids[2]]
-        ((after, last),) = [(m.after, m.last) for m in batch.missed]
-        assert last == ids[1]
-        assert order(ids[0]) <= order(after) < order(ids[1])
-
-
 async def test_a_group_that_was_deleted_goes_on_where_it_had_committed(bus: Bus) -> None:
     ids = await add(bus, 4)
     async with opened(bus) as inbox:
