@@ -26,7 +26,8 @@ class Reporter:
 
     def has_news(self, status: FeedStatus, now_s: float) -> bool:
         before, self._told = self._told, status
-        if before is None or before.model_copy(update={"seen": status.seen}) != status:
+        counts = {"seen": status.seen, "history_waiting": status.history_waiting}
+        if before is None or before.model_copy(update=counts) != status:
             self._wait_s = _FIRST_S
         self._look_at_s = now_s + self._wait_s
         if before == status:

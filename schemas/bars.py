@@ -90,7 +90,12 @@ class Bar(BaseModel):
 
 
 class HistoryBar(BaseModel):
-    """A closed minute as the venue's history tells it; ingest passes it on, the aggregator decides what it changes."""
+    """A closed minute as the venue's history tells it; ingest passes it on, the aggregator decides what it changes.
+
+    What the feed covered in full is never changed. `fills`: the feed did not cover the minute, so a bar that is missing
+    or incomplete is made from this; without it only a bar that was made from history before is corrected. `final`: the
+    venue will not change it any more (today's candles are provisional).
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,3 +107,6 @@ class HistoryBar(BaseModel):
     close: float
     volume: int
     oi: float | None
+    oi_before: float | None = None  # at the end of the candle before it on that day
+    fills: bool = True
+    final: bool = False

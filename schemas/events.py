@@ -46,5 +46,6 @@ class FeedStatus(BaseModel):
     connections: int
     desired: int  # instruments asked for
     seen: int  # of those, instruments that have sent something on the present connection
+    history_waiting: int = 0  # of those, instruments whose missed minutes the venue's history has yet to tell
     reason: str = ""
     segments: dict[str, str] = Field(default_factory=dict)  # the venue's market status by segment
