@@ -23,9 +23,7 @@ DROPPED_FRAMES = Counter("teji_feed_dropped_frames_total", "Frames for which the
 FEED_DELAY_S = Histogram("teji_feed_delay_seconds", "Receive time minus the venue's own stamp", buckets=_HOPS_S)
 FEED_ENDS = Counter("teji_feed_ends_total", "Feed connections that ended or failed, by cause", ["cause"])
 BUFFER_BYTES = Gauge("teji_buffer_bytes", "Ticks waiting to be published", ["shard"])
-BACKFILL_WAITING = Gauge(
-    "teji_backfill_waiting", "Instruments that wait for the venue's history", ["of"]
-)  # today, past
+BACKFILL_WAITING = Gauge("teji_backfill_waiting", "Instruments that wait for the venue's history", ["of"])
 BACKFILL_CALLS = Counter("teji_backfill_calls_total", "Calls for candles, by how they ended", ["result"])
 BARS = Counter("teji_bars_total", "Bars published", ["kind"])  # new or revised
 LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 when caught up", ["stream", "group"])

@@ -81,10 +81,7 @@ class Settings(BaseSettings):
     teji_buffer_mb: int = Field(256, ge=1, description="Ticks held in memory while Redis is away, MiB")
     teji_backfill: bool = Field(True, description="Fill missed minutes and the session so far from the venue's history")
     teji_backfill_days: int = Field(
-        5,
-        ge=0,
-        le=15,
-        description="Finished trading days whose missed minutes history fills and corrects; 0: today only",
+        5, ge=0, le=15, description="Finished trading days that history still fills and corrects; 0: today only"
     )
     teji_warmup_min: int = Field(
         120, ge=0, le=1440, description="Minutes of history fetched for an option; others get the session so far"
