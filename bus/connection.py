@@ -1,61 +1,33 @@
 """A connection to Redis: opened, checked, its errors turned into ours."""
 
-import asyncio
 import contextlib
 import os
 import re
 import socket
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import cache
 from hashlib import sha1
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
 
-import hiredis
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-from schemas.errors import LeaseLost, Misconfigured, Unavailable
+from bus import cluster
+from bus.wire import Word, checked, exchange, pairs, translated
+from schemas.errors import Misconfigured, Unavailable
+
+__all__ = ["Bus", "Word", "connect", "pairs", "translated"]
 
 OLDEST: Final = (6, 2)
 _TIMEOUT_S: Final = 10.0
-_LARGE_BYTES: Final = 2_000
-
-Word = bytes | str | int | float
-
-#: Answers of a server that is coming up, going away, full or busy: worth waiting for. Redis 6.2 quotes the answer to a
-#: command inside a script in the middle of the script's own ("… @user_script: 43: -OOM command not allowed …").
-_TRANSIENT: Final = re.compile(
-    r"(?:^|-)(?:LOADING|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|READONLY|MISCONF|OOM|NOREPLICAS|UNBLOCKED)\b"
-)
-#: Of those, the ones that the library has recognised, and whose first word it has taken away.
-_TRANSIENT_TYPES: Final = (
-    redis_errors.ReadOnlyError,
-    redis_errors.OutOfMemoryError,
-    redis_errors.TryAgainError,
-    redis_errors.ClusterDownError,
-)
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Redis's errors become Unavailable (wait and retry) or LeaseLost; anything else is a bug and stays."""
-    try:
-        yield
-    except (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError) as error:
-        raise Unavailable(f"Redis does not answer: {error}") from error
-    except redis_errors.ResponseError as error:
-        text = str(error)
-        if text.startswith("FENCED"):
-            raise LeaseLost(text.removeprefix("FENCED ")) from None
-        if isinstance(error, _TRANSIENT_TYPES) or _TRANSIENT.search(text):
-            raise Unavailable(f"Redis is not ready: {text}") from error
-        if "NOGROUP" in text:
-            raise Unavailable("the consumer group is gone (was Redis flushed?): start over") from None
-        raise
+_REFUSED: Final = "Redis refuses the credentials in REDIS_URL: {}"
+_NO_REDIS: Final = "What answers at REDIS_URL is not Redis: set it to the address of one."
 
 
 @cache
@@ -74,6 +46,7 @@ class Bus:
 
     def __init__(self, redis: Redis, instance: str) -> None:
         self.redis: Any = redis  # its annotations say `str | bytes` and worse at every turn
+        self.cluster: cluster.Cluster | None = redis.routes if isinstance(redis, cluster.Routed) else None
         self.instance = instance
         self.reading: set[tuple[str, str]] = set()  # (stream, group) of each open inbox, for the metrics
 
@@ -88,17 +61,32 @@ class Bus:
 
     async def check(self) -> str:
         """Redis's version. Raises Unavailable, or Misconfigured where it is too old for us or no Redis at all."""
-        with translated():
-            try:
-                info = await self.redis.info("server")
-                version = str(info["redis_version"])
-            except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
-                raise Misconfigured(f"Redis refuses the credentials in REDIS_URL: {error}") from None
-            except (redis_errors.InvalidResponse, KeyError):
-                raise Misconfigured("What answers at REDIS_URL is not Redis: set it to the address of one.") from None
+        info = await self._about()
+        try:
+            version = str(info["redis_version"])
+        except KeyError:
+            raise Misconfigured(_NO_REDIS) from None
+        if self.cluster is None and info.get("redis_mode") == "cluster":
+            raise Misconfigured("REDIS_URL is a node of a Redis Cluster: write it as redis+cluster://host:port.")
         if tuple(map(int, re.findall(r"\d+", version)[:2])) < OLDEST:
             raise Misconfigured(f"Redis {version} is too old: 6.2 or newer is needed. Set REDIS_URL to a newer one.")
         return version
+
+    async def _about(self) -> dict[str, Any]:
+        try:
+            with translated():
+                try:
+                    return dict(await self.redis.info("server"))
+                except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
+                    raise Misconfigured(_REFUSED.format(error)) from None
+                except redis_errors.InvalidResponse:
+                    raise Misconfigured(_NO_REDIS) from None
+        except Unavailable as error:
+            if isinstance(error.__cause__, redis_errors.AuthenticationError):  # the cluster's map asked for a login
+                raise Misconfigured(_REFUSED.format(error.__cause__)) from None
+            if isinstance(error.__cause__, redis_errors.InvalidResponse):
+                raise Misconfigured(_NO_REDIS) from None
+            raise
 
     async def get(self, key: str) -> bytes | None:
         value: bytes | None
@@ -118,33 +106,20 @@ class Bus:
     async def packet(self, *commands: Sequence[Word]) -> list[Any]:
         """Send commands in one packet, which the server runs in one go; their replies as they came over the wire.
 
-        The short way past the library's own: that one encodes word by word in Python, which takes longer than all
-        else in a commit of a hundred entries. The first error among the replies is raised.
+        On a cluster that is true for those whose keys share a slot. The first error among the replies is raised.
         """
-        packed = [chunk for command in commands for chunk in _packed(command)]
-        pool = self.redis.connection_pool
-        replies: list[Any] = []
-        cancellations = _cancellations()
-        with translated():
-            connection = await pool.get_connection()
-            try:
-                await connection.send_packed_command(packed)
-                if _cancellations() > cancellations:  # swallowed on the way here
-                    raise asyncio.CancelledError
-                for _ in commands:
-                    try:
-                        replies.append(await connection.read_response())
-                    except redis_errors.ResponseError as error:
-                        replies.append(error)
-            except BaseException:
-                await connection.disconnect(nowait=True)  # replies to these commands may still be on their way
-                raise
-            finally:
-                await pool.release(connection)
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
+        if self.cluster is not None:
+            return await self.cluster.packet(commands)
+        return checked(await exchange(self.redis.connection_pool, commands))
+
+    def apart(self, keys: Sequence[str]) -> list[list[str]]:
+        """Keys that one command, one script may name together: all of them; on a cluster those of the same slot."""
+        if self.cluster is None:
+            return [list(keys)] if keys else []
+        found: dict[int, list[str]] = {}
+        for key in keys:
+            found.setdefault(cluster.slot_of(key), []).append(key)
+        return list(found.values())
 
     async def script(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """Run one of our Lua scripts: by hash, or in full where the server does not know it (any more)."""
@@ -157,54 +132,63 @@ class Bus:
         return reply
 
 
-def _packed(words: Sequence[Word]) -> list[bytes]:
-    """A command as it goes over the wire. hiredis does small words well and copies large ones again and again."""
-    large = [at for at, word in enumerate(words) if type(word) is bytes and len(word) > _LARGE_BYTES]
-    if not large:
-        return [_packed_small(words)]
-    chunks = [b"*%d\r\n" % len(words)]
-    done = 0
-    for at in large:
-        word = cast(bytes, words[at])
-        chunks += (_without_count(_packed_small(words[done:at])), b"$%d\r\n" % len(word), word, b"\r\n")
-        done = at + 1
-    chunks.append(_without_count(_packed_small(words[done:])))
-    return chunks
-
-
-def _packed_small(words: Sequence[Word]) -> bytes:
-    return cast(bytes, hiredis.pack_command(cast(Any, tuple(words))))
-
-
-def _without_count(packed: bytes) -> bytes:
-    return packed[packed.index(b"\n") + 1 :]
-
-
-def pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    """Names and values, which Redis sends in turn."""
-    each: Iterator[bytes] = iter(flat)
-    return dict(zip(each, each, strict=True))
-
-
-def _cancellations() -> int:
-    """How often this task was asked to end. Before Python 3.12 `asyncio.wait_for`, with which the library connects and
-    sends, could swallow that; but what is cancelled must not go on to wait for entries, and take them with it."""
-    task = asyncio.current_task()
-    return task.cancelling() if task is not None else 0
-
-
 def connect(url: str) -> Redis:
+    """A client for an address: of one server, of a cluster's nodes, or of sentinels that know where the server is."""
     try:
-        return Redis.from_url(
-            url,
-            protocol=2,
-            decode_responses=False,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_TIMEOUT_S,
-            socket_connect_timeout=_TIMEOUT_S,
-            health_check_interval=0,
-        )
+        if cluster.named_by(url):
+            return _clustered(url)
+        return _sentinel(url) if _SENTINEL.match(url) else _single(url)
     except (ValueError, TypeError):  # its text may quote a part of the password
         raise Misconfigured(
-            "REDIS_URL is not a Redis address, which looks like redis://user:password@host:6379/0 (rediss:// with TLS)."
+            "REDIS_URL is not a Redis address, which looks like redis://user:password@host:6379/0 (rediss:// with TLS),"
+            " redis+cluster://host:6379,host:6379 or redis+sentinel://host:26379,host:26379/service."
         ) from None
+
+
+_SENTINEL: Final = re.compile(r"rediss?\+sentinel://")
+_OPTIONS: Final[dict[str, Any]] = {
+    "protocol": 2,
+    "decode_responses": False,
+    "socket_timeout": _TIMEOUT_S,
+    "socket_connect_timeout": _TIMEOUT_S,
+    "health_check_interval": 0,
+}
+
+
+def _single(url: str) -> Redis:
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+
+
+def _clustered(url: str) -> Redis:
+    parts = urlsplit(url)
+    if parts.path not in ("", "/", "/0"):
+        raise ValueError("a cluster has database 0 only")
+    seeds = cluster.addresses(parts)
+
+    def pool_of(node: cluster.Address) -> Any:
+        return _single(_url_of(parts, node)).connection_pool
+
+    return cluster.Routed(cluster.Cluster(seeds, pool_of), pool_of(seeds[0]))
+
+
+def _sentinel(url: str) -> Redis:
+    """The login and TLS are those of the server; the sentinels are asked with the same."""
+    parts = urlsplit(url)
+    service, _, database = parts.path.strip("/").partition("/")
+    if not service:
+        raise ValueError("the path has to name the service")
+    nodes = cluster.addresses(parts)
+    options = {**_OPTIONS, **_single(_url_of(parts, nodes[0])).connection_pool.connection_kwargs}
+    options = {name: value for name, value in options.items() if name not in ("host", "port", "db")}
+    sentinel: Any = Sentinel(nodes, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+    master: Redis = sentinel.master_for(service, db=int(database or 0), **options)
+    return master
+
+
+def _url_of(parts: SplitResult, node: cluster.Address) -> str:
+    """One node's own address, with the login and the options of all."""
+    host, port = node
+    login, at, _ = parts.netloc.rpartition("@")
+    scheme = parts.scheme.partition("+")[0]
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{scheme}://{login}{at}{f'[{host}]' if ':' in host else host}:{port}/0{query}"

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from redis import exceptions as redis_errors
 
 from bus import embedded, embedded_redis
-from bus.connection import Bus, _packed, connect, translated
+from bus.connection import Bus, connect, translated
 from bus.settings import Settings
+from bus.wire import _packed
 from schemas.errors import LeaseLost, Misconfigured, Unavailable
 from tests.bus.proxy import proxied
 from tests.conftest import settings_in
