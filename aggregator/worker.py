@@ -59,6 +59,7 @@ class Shard:
         self._stream = streams.ticks(number)
         self._last: tuple[str, int] | None = None  # newest entry: its id, its venue time
         self._silent = False  # we have said that ingest is away
+        self._since_ms = 0  # by Redis's clock: nobody was silent before
         self._read_entries = _READ_ENTRIES_MAX
         self._committed_s = 0.0
         self._commit_every_s = _COMMIT_S
@@ -69,6 +70,7 @@ class Shard:
         )
         async with opened as inbox:
             outputs = self._restore(inbox)
+            self._since_ms = await self._bus.now_ms()  # after a crash of Redis ingest first puts back what it lost
             while not over.is_set():
                 batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
                 if not batch:
@@ -147,7 +149,8 @@ class Shard:
         now_ms = await self._bus.now_ms()
         entry_id, ts = last
         silent_ms = now_ms - order(entry_id)[0]
-        if silent_ms < (1_000 if self._silent else _SILENCE_MS):
+        heard_ms = max(order(entry_id)[0], self._since_ms)
+        if now_ms - heard_ms < (1_000 if self._silent else _SILENCE_MS):
             return
         marks = [ticks.pack_mark(ts + silent_ms, 0, feed=FeedMark.AWAY)]
         if not self._silent:

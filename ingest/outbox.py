@@ -3,23 +3,25 @@
 Entries leave in writes. A write has a number, and Redis keeps the highest it has taken in the same transaction as the
 entries. A write whose reply got lost is simply done again: if Redis has taken it, nothing happens.
 
-What Redis has confirmed is remembered for a few seconds all the same. An append-only file that is synced every second,
-or a replica that takes over, may know less than the server that confirmed; then those writes are done again, too. (Not
-in a flood, where a few seconds are too much to remember.)
+What Redis has confirmed is remembered for some seconds all the same. An append-only file that is synced every second,
+or a replica that takes over, may know less than the server that confirmed; then those writes are done again, too. And
+it knows nothing of ticks: a Redis that crashed gets those back that we remember, under the ids that they had. (Not in a
+flood, where some seconds are too much to remember.)
 """
 
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from bus.inbox import Output
+from bus.inbox import Output, Published, order
+from schemas import streams
 
 _WRITE_MAX_BYTES: Final = 1024 * 1024  # larger ones cost Redis more per byte
 _WRITE_MAX_ENTRIES: Final = 64
 _HIGH_WATER_BYTES: Final = 8 * 1024 * 1024
-_REMEMBERED_S: Final = 3.0  # an append-only file is behind by two at most
-_REMEMBERED_BYTES: Final = 16 * 1024 * 1024
+_REMEMBERED_S: Final = 10.0  # an append-only file is behind by two at most, and a reader's last commit by some more
+_REMEMBERED_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Write:
     number: int
     outputs: list[Output]
     size_bytes: int
+    ids: Sequence[str] = ()  # which the outputs got, once Redis has confirmed
 
 
 @dataclass(slots=True)
@@ -43,6 +46,7 @@ class Outbox:
     _under_way: Write | None = None
     _confirmed: deque[tuple[float, Write]] = field(default_factory=deque)  # the newest, and when
     _confirmed_bytes: int = 0
+    _forgotten: str = "0-0"  # the newest id that we do not remember any more
     _remember_from_s: float = float("-inf")
 
     def __bool__(self) -> bool:
@@ -79,53 +83,84 @@ class Outbox:
         self._number += 1
         return Write(self._number, outputs, size)
 
-    def done(self, now_s: float) -> None:
-        """Redis has confirmed the write under way."""
+    def done(self, now_s: float, ids: Sequence[str] = ()) -> None:
+        """Redis has confirmed the write under way; without ids where it had taken it before."""
         self.flowing = True
         if self._under_way is not None:
             self.size_bytes -= self._under_way.size_bytes
-            self._remember(self._under_way, now_s)
+            self._remember(replace(self._under_way, ids=ids), now_s)
             self._under_way = None
 
     def _remember(self, write: Write, now_s: float) -> None:
         """The newest, or none: in a flood they would only drive what is needed out of the processor's cache."""
         if now_s < self._remember_from_s:
+            self._forget(write)
             return
         self._confirmed.append((now_s, write))
         self._confirmed_bytes += write.size_bytes
         while self._confirmed and self._confirmed[0][0] < now_s - _REMEMBERED_S:
-            self._confirmed_bytes -= self._confirmed.popleft()[1].size_bytes
+            self._forget_oldest()
         if self._confirmed_bytes > _REMEMBERED_BYTES:
-            self._confirmed.clear()
-            self._confirmed_bytes, self._remember_from_s = 0, now_s + _REMEMBERED_S
+            while self._confirmed:
+                self._forget_oldest()
+            self._remember_from_s = now_s + _REMEMBERED_S
 
-    def resume(self, published: int, ours: bool, now_s: float) -> bool:
-        """Continue after a break: `published` is the number of the last write that Redis has (0: of none), `ours` says
-        that nobody but this process has begun to publish since it began.
+    def _forget_oldest(self) -> None:
+        _, write = self._confirmed.popleft()
+        self._confirmed_bytes -= write.size_bytes
+        self._forget(write)
+
+    def _forget(self, write: Write) -> None:
+        for its_id, output in zip(write.ids, write.outputs, strict=False):
+            if streams.family(output.stream) in streams.NOT_IN_THE_LOG:
+                self._forgotten = its_id
+
+    # A stream that Redis has lost
+
+    @property
+    def forgotten(self) -> str:
+        """No entry up to this id is remembered."""
+        return self._forgotten
+
+    def remembered(self, stream: str, after: str) -> list[Output]:
+        """The entries of a stream that Redis had confirmed, later than the id `after`; each under its id."""
+        after = max(after, self._forgotten, key=order)
+        return [replace(output, id=its_id) for its_id, output in self._entries(stream) if order(its_id) > order(after)]
+
+    def _entries(self, stream: str) -> Iterator[tuple[str, Output]]:
+        for _, write in self._confirmed:
+            for its_id, output in zip(write.ids, write.outputs, strict=False):  # no ids: the reply got lost
+                if output.stream == stream:
+                    yield its_id, output
+
+    def resume(self, published: Published, ours: bool, now_s: float) -> bool:
+        """Continue after a break: `published` is the last write that Redis has, `ours` says that nobody but this
+        process has begun to publish since it began.
 
         False: the stream has a hole before what comes next. Somebody else has published and covered that time, or Redis
         has forgotten more than we remember, or this process is new. What waits here is dropped then.
         """
-        if not self._begun or not ours or published > self._number:
+        if not self._begun or not ours or published.number > self._number:
             return self._start_over(published)
-        if self._under_way is not None and self._under_way.number <= published:
+        if self._under_way is not None and self._under_way.number <= published.number:
             self.done(now_s)
-        forgotten = [write for _, write in self._confirmed if write.number > published]
-        to_do = [*forgotten, *([self._under_way] if self._under_way is not None else ()), *self._again]
-        if (to_do[0].number if to_do else self._number + 1) != published + 1:
+            self._forgotten = published.newest  # it is among those whose ids we do not know
+        unknown = [write for _, write in self._confirmed if write.number > published.number]
+        to_do = [*unknown, *([self._under_way] if self._under_way is not None else ()), *self._again]
+        if (to_do[0].number if to_do else self._number + 1) != published.number + 1:
             return self._start_over(published)
         self._again, self._under_way = deque(to_do), None
-        self.size_bytes += sum(write.size_bytes for write in forgotten)
-        self._confirmed = deque(part for part in self._confirmed if part[1].number <= published)
+        self.size_bytes += sum(write.size_bytes for write in unknown)
+        self._confirmed = deque(part for part in self._confirmed if part[1].number <= published.number)
         self._confirmed_bytes = sum(write.size_bytes for _, write in self._confirmed)
         return True
 
-    def _start_over(self, published: int) -> bool:
+    def _start_over(self, published: Published) -> bool:
         self._waiting.clear()
         self._again.clear()
         self._confirmed.clear()
         self._under_way, self.size_bytes, self._confirmed_bytes = None, 0, 0
-        self._number, self._begun = published, True
+        self._number, self._begun, self._forgotten = published.number, True, published.newest
         return False
 
 

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 
 from bus import clock
 from bus.connection import Bus
-from bus.inbox import Entry, Inbox, Output, Writer
+from bus.inbox import Entry, Inbox, Output, Published, Writer
 from bus.life import until_done
 from bus.wait import pause
 from ingest import quotes
 from ingest.desired import Desired, apply
+from ingest.mending import mend
 from ingest.status import Reporter
 from schemas import streams, ticks
 from schemas.commands import COMMAND, Mode
@@ -65,11 +66,15 @@ class Shard:
         mine = self._ingest.wishes.get(self.number)
         ours = mine is not None and (saved is None or saved.publisher == self._bus.instance)
         self._take_up(saved, mine if ours else None)
-        published = int(await self._bus.get(streams.sequence(NAME, self.number)) or 0)
-        last = await self._bus.last_entry(streams.ticks(self.number))
+        stream = streams.ticks(self.number)
+        published = Published.load(await self._bus.get(streams.sequence(NAME, self.number)))
+        last = await self._bus.last_entry(stream)
         self._collector.flush()
-        if not self._box.resume(published, ours, clock.monotonic_s()):
-            self._afresh(published, int(last[1][b"ts"]) if last else 0)
+        whole = self._box.resume(published, ours, clock.monotonic_s())
+        lost = await mend(self._bus, self._writer, self._box, stream, published.newest)
+        if not whole:
+            told = int(last[1][b"ts"]) if last else 0
+            self._afresh(published, max(told, self._wish.filled_to) if lost else told)
         if self._ingest.catalogue.edition is None:
             await self._save({})
         else:
@@ -85,7 +90,7 @@ class Shard:
         filled_to = saved.filled_to if saved else 0
         self._wish = replace(wish, filled_to=filled_to, publisher=self._bus.instance)
 
-    def _afresh(self, published: int, covered_to: int) -> None:
+    def _afresh(self, published: Published, covered_to: int) -> None:
         """As if the shard had never been ours: what waits is dropped, what is followed starts anew."""
         self._ingest.let_go(self.number)
         self._box = self._collector.outbox(self.number)
@@ -156,8 +161,8 @@ class Shard:
     async def _write(self) -> None:
         write = self._box.take()
         sequence = (streams.sequence(NAME, self.number), write.number)
-        await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
-        self._box.done(clock.monotonic_s())
+        ids = await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
+        self._box.done(clock.monotonic_s(), ids)
         self._collector.weigh()
         if not self._collector.congested:
             self._ingest.feed.relieve()

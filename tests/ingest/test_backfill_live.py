@@ -12,6 +12,7 @@ import ingest.backfill
 from bench.frames import START_MS, keys
 from brokers.upstox.rest import Budget, Rest, http_client, path_part
 from bus import clock
+from bus.inbox import Published
 from ingest.backfill import Backfill, Plan
 from ingest.collector import Collector
 from proto import feed_pb2 as pb
@@ -78,7 +79,7 @@ class House:
 async def house(enabled: bool = True) -> AsyncIterator[House]:
     async with scripted() as venue, http_client() as client:
         collector = Collector(1, 1 << 30, lambda _: SessionClass.ORDINARY)
-        collector.outbox(0).resume(0, False, 0.0)
+        collector.outbox(0).resume(Published(0), False, 0.0)
         rest = Rest(client, venue.url, lambda: "token", Budget((), lambda: 0.0))
         backfill = Backfill(Plan(lambda _: 0, lambda _: 60 * MINUTE), rest, collector, enabled)
         stop = asyncio.Event()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import frames
-from bus.inbox import Output
+from bus.inbox import Output, Published
 from ingest.collector import Collector
 from proto import feed_pb2 as pb
 from proto.decode import FrameKind, TickBuffer
@@ -30,7 +30,7 @@ def collector(
 ) -> Any:
     made = Collector(shards, limit, lambda _: SessionClass.ORDINARY)
     for shard in range(shards) if owned is None else owned:
-        made.outbox(shard).resume(0, False, 0.0)
+        made.outbox(shard).resume(Published(0), False, 0.0)
     made.follow(follow)
     return made
 

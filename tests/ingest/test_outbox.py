@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from bus.inbox import Output
+from bus.inbox import Output, Published
 from ingest.outbox import Outbox, Write
 
 LIMIT = 1 << 20
@@ -50,7 +50,7 @@ def publish(box: Outbox, stream: Stream, now_s: float = 0.0) -> None:
 
 def begun(published: int = 0) -> Outbox:
     box = Outbox(LIMIT)
-    assert not box.resume(published, False, 0.0)
+    assert not box.resume(Published(published), False, 0.0)
     return box
 
 
@@ -104,7 +104,7 @@ def test_after_a_lost_reply_nothing_is_missing_and_nothing_doubled(arrived: bool
         stream.write(write)
     box.put(entry("c"))
 
-    assert box.resume(stream.number, True, 0.0)
+    assert box.resume(Published(stream.number), True, 0.0)
     publish(box, stream)
     assert stream.taken == list("abc")
     assert box.size_bytes == 0
@@ -114,7 +114,7 @@ def test_an_outage_before_the_first_write_costs_nothing() -> None:
     box, stream = begun(), Stream()
     box.put(entry("a"))
 
-    assert box.resume(0, True, 0.0)
+    assert box.resume(Published(0), True, 0.0)
     publish(box, stream)
     assert stream.taken == ["a"]
 
@@ -126,7 +126,7 @@ def test_where_somebody_else_has_published_what_waits_is_dropped() -> None:
     box.put(entry("b"))
     box.take()
 
-    assert not box.resume(2, False, 0.0)  # even with the very number of our write
+    assert not box.resume(Published(2), False, 0.0)  # even with the very number of our write
     assert not box
     assert box.size_bytes == 0
     box.put(entry("c"))
@@ -137,7 +137,7 @@ def test_a_new_process_starts_behind_what_redis_has() -> None:
     box = Outbox(LIMIT)
     box.put(entry("left from before we began"))
 
-    assert not box.resume(7, True, 0.0)
+    assert not box.resume(Published(7), True, 0.0)
     assert not box
 
 
@@ -151,7 +151,7 @@ def test_what_redis_has_forgotten_since_it_confirmed_it_is_written_again() -> No
     box.put(entry("f"))
     stream.forget(back_to=2)
 
-    assert box.resume(stream.number, True, 2.0)
+    assert box.resume(Published(stream.number), True, 2.0)
     publish(box, stream, 2.0)
     assert stream.taken == list("abcdef")
     assert box.size_bytes == 0
@@ -161,25 +161,49 @@ def test_what_was_confirmed_too_long_ago_is_a_hole() -> None:
     box, stream = begun(), Stream()
     for second, text in enumerate("abcdefgh"):
         box.put(entry(text))
-        publish(box, stream, float(second))
+        publish(box, stream, 3.0 * second)
     stream.forget(back_to=1)
 
-    assert not box.resume(stream.number, True, 8.0)
+    assert not box.resume(Published(stream.number), True, 22.0)
     assert not box
 
 
 def test_in_a_flood_nothing_is_remembered_and_after_it_again() -> None:
     box, stream = begun(), Stream()
-    for number in range(40):
+    for number in range(70):
         box.put(entry(str(number), 1_000_000))
         publish(box, stream, number / 100)
-    assert not box.resume(39, True, 0.4)
+    assert not box.resume(Published(69), True, 0.7)
 
     box, stream = begun(), Stream()
     for number in range(40):
         box.put(entry(str(number), 1_000_000))
         publish(box, stream, float(number))
-    assert box.resume(40 - 2, True, 40.0)
+    assert box.resume(Published(40 - 2), True, 40.0)
+
+
+def test_what_is_remembered_of_a_stream_is_what_came_after_an_entry_under_the_ids_it_got() -> None:
+    box = begun()
+    for number in range(5):
+        box.put(entry(str(number)))
+        box.put(Output("events", {b"text": "an event"}))
+        box.take()
+        box.done(3.0 * number, [f"{number}-1", f"{number}-7"])
+
+    assert box.forgotten == "0-1"  # more than ten seconds ago
+    assert [(each.id, each.fields[b"text"]) for each in box.remembered("ticks:{0}", "0-0")] == [
+        ("1-1", "1"), ("2-1", "2"), ("3-1", "3"), ("4-1", "4")
+    ]  # fmt: skip
+    assert [each.id for each in box.remembered("ticks:{0}", "3-0")] == ["3-1", "4-1"]
+
+
+def test_what_was_taken_without_a_reply_is_not_remembered() -> None:
+    box = begun()
+    box.put(entry("a"))
+    box.take()
+    assert box.resume(Published(1, "5-0"), True, 0.0)
+
+    assert (box.forgotten, box.remembered("ticks:{0}", "0-0")) == ("5-0", [])
 
 
 def test_an_emptied_redis_gets_everything_that_is_still_remembered() -> None:
@@ -189,7 +213,7 @@ def test_an_emptied_redis_gets_everything_that_is_still_remembered() -> None:
     publish(box, stream)
     box.put(entry("d"))
 
-    assert box.resume(0, True, 0.0)
+    assert box.resume(Published(0), True, 0.0)
     fresh = Stream()
     publish(box, fresh)
     assert fresh.taken == list("abcd")
@@ -198,7 +222,7 @@ def test_an_emptied_redis_gets_everything_that_is_still_remembered() -> None:
 def test_a_redis_that_knows_more_than_we_have_written_is_somebody_elses_work() -> None:
     box = begun()
     box.put(entry("a"))
-    assert not box.resume(5, True, 0.0)
+    assert not box.resume(Published(5), True, 0.0)
 
 
 def test_it_is_full_at_its_limit_and_still_takes_marks() -> None:
@@ -243,7 +267,7 @@ class Life(RuleBasedStateMachine):
 
     def resume(self) -> None:
         ours = self.owner == self.me
-        continues = self.box.resume(self.stream.number, ours, self.now_s)
+        continues = self.box.resume(Published(self.stream.number), ours, self.now_s)
         if not continues:
             self.open, self.start = [], len(self.stream.taken)
         self.owner, self.broken = self.me, False
@@ -284,7 +308,7 @@ class Life(RuleBasedStateMachine):
     @rule(writes=st.integers(1, 3))
     def another_process_takes_over(self, writes: int) -> None:
         other = Outbox(LIMIT)
-        other.resume(self.stream.number, False, self.now_s)
+        other.resume(Published(self.stream.number), False, self.now_s)
         self.owner = 0
         for _ in range(writes):
             other.put(entry("theirs"))
