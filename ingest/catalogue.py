@@ -1,7 +1,7 @@
 """The instruments of the day: read at the start, renewed every morning, waited for where the venue has none."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from typing import Final
 
@@ -10,7 +10,7 @@ import structlog
 from brokers.upstox import instruments
 from bus.settings import Settings
 from bus.wait import pause
-from ingest import names
+from ingest import names, terms
 from market import sessions
 from market.instruments import Instrument, Universe
 from schemas.errors import Misconfigured, Unavailable
@@ -32,6 +32,7 @@ class Catalogue:
         self._now_ms = now_ms
         self._universe = Universe(())
         self._resolved: list[str] = []
+        self._underlyings: frozenset[str] = frozenset()
 
     def get(self, key: str) -> Instrument | None:
         return self._universe.get(key)
@@ -43,6 +44,10 @@ class Catalogue:
     def resolved(self) -> list[str]:
         """What TEJI_INSTRUMENTS means today."""
         return self._resolved
+
+    def terms(self, keys: Iterable[str]) -> Mapping[str, str]:
+        """What `terms:{k}` says of these today."""
+        return terms.fields(map(self._universe.get, keys), self._underlyings)
 
     async def keep(self, changed: Callable[[], None], stop: asyncio.Event) -> None:
         """Have the list of the day; `changed` hears of each new one."""
@@ -71,4 +76,5 @@ class Catalogue:
             log.error("the instruments stay those of yesterday", reason=str(error))  # a contract that has expired
             resolved = [key for key in self._resolved if key in universe]
         self._universe, self._resolved, self.edition = universe, resolved, edition
+        self._underlyings = frozenset(universe.underlyings())
         log.info("instruments", listed=len(universe), asked_for=len(resolved), edition=edition.isoformat())

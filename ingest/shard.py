@@ -111,18 +111,19 @@ class Shard:
     async def _carry(self) -> None:
         """Write down what is wanted, then ask the feed for it."""
         keys = self._wish.carried(self._base)
-        await self._save(self._collector.registry(self.number, keys))
+        await self._save(self._collector.registry(self.number, keys), self._ingest.catalogue.terms(keys))
         if self._covered_to:
             self._ingest.backfill.ended(keys, min(self._covered_to, self._wish.filled_to or self._covered_to))
             self._covered_to = 0
         self._ingest.feed.want(self.number, keys)
         self.reporter.news()
 
-    async def _save(self, registry: Mapping[Any, str]) -> None:
+    async def _save(self, registry: Mapping[Any, str], terms: Mapping[Any, str] | None = None) -> None:
         self._ingest.wishes[self.number] = self._wish
+        hashes = {streams.instruments(self.number): registry, streams.terms(self.number): terms or {}}
         await self._writer.write(
             now_s=clock.monotonic_s(),
-            hashes={streams.instruments(self.number): registry} if registry else None,
+            hashes={key: fields for key, fields in hashes.items() if fields},
             state=(streams.state(NAME, self.number), self._wish.dump()),
         )
 
