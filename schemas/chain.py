@@ -166,6 +166,7 @@ class Chain(BaseModel):
 
     # Exposures: calls +, puts -
     exposure_at: ExposureAt | None
+    exposure_oi_pct: float | None = Field(description="part of the OI that has Greeks of ours and is counted, percent")
     gex: float | None = Field(description="rupees of delta for a move of 1 %")
     gex_zero: float | None = Field(description="level at which GEX, summed up from the lowest strike, crosses zero")
     dex: float | None = Field(description="rupees of delta")
