@@ -12,8 +12,8 @@ From the inside out:
     candles, history, archive      minute candles: of the live day, of any day when asked for, of the days that are over
     auctions, market               the live day: one fold, `advance(to_ms)`, over all instruments at once
     snapshot, wire, status         the state of it as numbers, as bytes of the feed, as market phases
-    auth, limits, subscriptions, faults
-                                   who may do what, how often, for how many instruments, and what fails on demand
+    auth, limits, subscriptions, faults, timeline
+                                   who may do what, how often, for how many instruments, what fails on demand and when
     feed, *_api, login, replies    the websocket and REST
     clock, exchange, server        the shell: time, everything as one object, one port
 

@@ -7,6 +7,8 @@ import signal
 import sys
 from typing import get_args
 
+from pydantic import ValidationError
+
 from schemas.errors import Misconfigured
 from sim.server import serve
 from sim.settings import SimSettings
@@ -51,8 +53,14 @@ def _settings(arguments: list[str] | None) -> SimSettings:
         "--partial-blocks", action="store_true", help="leave out the parts of a block that did not change"
     )
     parser.add_argument("--plus-plan", action="store_true", help="30 levels of depth, five connections")
+    parser.add_argument(
+        "--fault", action="append", default=[], metavar="TIMELINE", help="what fails when: 'at 09:20 mute for 30s'"
+    )
     parser.add_argument("--ask", dest="auto_approve", action="store_false", help="show the login dialog's button")
-    return SimSettings.model_validate(vars(parser.parse_args(arguments)))
+    try:
+        return SimSettings.model_validate(vars(parser.parse_args(arguments)))
+    except ValidationError as error:
+        parser.error("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
 
 
 if __name__ == "__main__":

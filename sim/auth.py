@@ -98,6 +98,10 @@ class Auth:
         expires_ms = int(body["exp"]) * 1_000
         return Claims(str(body["sub"]), expires_ms, token) if now_ms < expires_ms else None
 
+    def expire_all(self) -> None:
+        """Every token dies: none that was signed so far is ours any more."""
+        self._key = hashlib.sha256(self._key).digest()
+
     def log_out(self, token: str) -> None:
         _remember(self._dead, token, None)
 

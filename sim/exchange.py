@@ -19,6 +19,7 @@ from sim.limits import RateLimiter
 from sim.market import Market
 from sim.paths import Paths
 from sim.settings import SimSettings
+from sim.timeline import Schedule, parse
 from sim.wire import Encoder
 
 #: How long before its start the demo's day has been going on.
@@ -52,6 +53,9 @@ class Exchange:
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
         self.hub = Hub(settings, self.hours, Encoder(self.market, partial=settings.partial_blocks), self.faults)
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order
+        self.schedule = Schedule()
+        for text in settings.fault:
+            self.script(text)
         self.app: ASGIApp | None = None
         self.url = ""
         self.feed_url = ""
@@ -64,25 +68,39 @@ class Exchange:
     def now_ms(self) -> int:
         return self.clock.now_ms()
 
+    def script(self, text: str) -> None:
+        """Have faults happen as a timeline says. Raises BadTimeline before anything is planned."""
+        now_ms = self.clock.now_ms()
+        for line in parse(text):
+            self.schedule.add(line, now_ms)
+
+    def _next_ms(self) -> int:
+        """When the next thing happens: an interval ends, or something fails."""
+        fault_ms = self.schedule.next_ms()
+        end_ms = self.market.next_end_ms()
+        return end_ms if fault_ms is None else min(end_ms, fault_ms)
+
     async def advance(self, ms: int) -> None:
         """Move a manual clock and everything that depends on it; clients that read have got every frame."""
         if not isinstance(self.clock, ManualClock):
             raise TypeError("only a manual clock is moved by hand")
         to_ms = self.clock.now_ms() + ms
-        while self.market.next_end_ms() <= to_ms:
-            self.clock.move_to(max(self.clock.now_ms(), self.market.next_end_ms()))
+        while (next_ms := self._next_ms()) <= to_ms:
+            self.clock.move_to(max(self.clock.now_ms(), next_ms))
             await self._step(self.clock.now_ms(), _MANUAL_PATIENCE_S)
         self.clock.move_to(to_ms)
 
     async def run(self) -> None:
         """Keep the market at the clock until cancelled. A manual clock needs nobody to."""
         while not isinstance(self.clock, ManualClock):
-            end_ms = self.market.next_end_ms()
+            end_ms = self._next_ms()
             await self.clock.sleep_until(end_ms)
             behind_ms = self.clock.now_ms() - end_ms
             await self._step(self.clock.now_ms(), 0.0 if behind_ms > _FAR_BEHIND_MS else _LIVE_PATIENCE_S)
 
     async def _step(self, to_ms: int, patience_s: float) -> None:
+        for request in self.schedule.due(to_ms):
+            self.order_fault(request)
         on = self._trading_date(to_ms)
         if on != self.market.on:
             await self._publish(min(to_ms, midnight_ms(on)), patience_s)  # the old day to its end

@@ -1,15 +1,33 @@
 """Failures on demand, so that a client's answer to them can be tested.
 
-`POST /sim/faults` from the same machine, or `exchange.faults` in a test. A fault is data; who meets it looks here.
+A fault is data; who meets it looks here. It is ordered with `POST /sim/faults` from the same machine, with
+`exchange.order_fault` in a test, or by a line of a timeline (see `timeline`), which also says when.
+
+Some happen at once (`drop`, `abort`, `expire_tokens`), refusals until they are used up, the others until they are
+ended: with `false`, an empty list, or 0.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 #: What stands before the API when the venue's edge refuses a client.
 EDGE_PAGE = "<!DOCTYPE html><html><head><title>Access denied</title></head><body><h1>Error 1010</h1></body></html>"
+
+_SKEW_MAX_MS: Final = 3_600_000
+
+
+def _status(value: int) -> int:
+    if value and not 400 <= value <= 599:
+        raise ValueError(f"{value} is no refusal: 400 to 599, or 0 to end it")
+    return value
+
+
+Status = Annotated[int, AfterValidator(_status)]
+#: Instrument keys, or beginnings of keys that end in `*`.
+Keys = tuple[str, ...]
 
 
 class FaultRequest(BaseModel):
@@ -17,15 +35,40 @@ class FaultRequest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    drop: int | None = Field(None, ge=1000, le=4999, description="close every feed connection with this code")
-    abort: bool = Field(False, description="cut every feed connection without a close frame (clients see 1006)")
+    drop: int | None = Field(None, ge=1000, le=4999, description="close feed connections with this code")
+    abort: bool = Field(False, description="cut feed connections without a close frame (clients see 1006)")
+    expire_tokens: bool = Field(False, description="every access token dies, as at 03:30")
     mute: bool | None = Field(None, description="send no data; pings are still answered")
-    freeze: bool | None = Field(None, description="half-open: neither read nor send, and answer no ping")
-    refuse_authorize: int | None = Field(None, ge=400, le=599, description="answer authorize with this status")
-    refuse_connect: int | None = Field(None, ge=400, le=599, description="answer the feed's handshake with this status")
-    refuse_rest: int | None = Field(None, ge=400, le=599, description="answer every REST call with this status")
-    times: int = Field(1, ge=1, description="how many requests are refused")
+    freeze: bool | None = Field(
+        None, description="half-open: of the connections there are, neither read nor send, answer no ping, never close"
+    )
+    offline: bool | None = Field(None, description="no network: every line is cut, and every new one at once")
+    ignore: Keys | None = Field(None, description="pass over subscriptions of these keys, in silence")
+    quiet: Keys | None = Field(None, description="send nothing more about these keys")
+    cap: int | None = Field(None, ge=0, description="accept so many keys a connection, pass over the others in silence")
+    connections: int | None = Field(None, ge=0, description="let a user have so many feed connections")
+    duplicate: bool | None = Field(None, description="send every frame twice")
+    reorder: bool | None = Field(None, description="swap every live frame with the next one")
+    partial_blocks: bool | None = Field(None, description="leave out the parts of a block that did not change")
+    skew_ms: int | None = Field(
+        None, ge=-_SKEW_MAX_MS, le=_SKEW_MAX_MS, description="stamp frames so much later than it is"
+    )
+    refuse_authorize: Status | None = Field(None, description="answer authorize with this status")
+    refuse_connect: Status | None = Field(None, description="answer the feed's handshake with this status")
+    refuse_rest: Status | None = Field(None, description="answer every REST call with this status")
+    times: int = Field(1, ge=0, le=1_000_000, description="how many requests are refused; 0: until it is ended")
     html: bool = Field(False, description="refuse with the edge's HTML page instead of JSON")
+    only: int | None = Field(
+        None, ge=1, description="the one feed connection that `drop`, `abort`, `mute` and `freeze` are about"
+    )
+
+
+#: What ends a fault, by its name. The others are over at once.
+ENDED: Final[dict[str, Any]] = {
+    **dict.fromkeys(("mute", "freeze", "offline", "duplicate", "reorder", "partial_blocks"), False),
+    **dict.fromkeys(("ignore", "quiet"), ()),
+    **dict.fromkeys(("cap", "connections", "skew_ms", "refuse_authorize", "refuse_connect", "refuse_rest"), 0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +78,7 @@ class Refusal:
 
 
 Door = Literal["authorize", "connect", "rest"]
+_DOORS: Final[tuple[Door, ...]] = ("authorize", "connect", "rest")
 
 
 @dataclass(slots=True)
@@ -42,25 +86,56 @@ class Faults:
     """The faults in force."""
 
     mute: bool = False
-    freeze: bool = False
+    mute_only: int | None = None
+    offline: bool = False
+    ignore: Keys = ()
+    quiet: Keys = ()
+    cap: int = 0
+    connections: int = 0
+    duplicate: bool = False
+    reorder: bool = False
+    partial_blocks: bool = False
+    skew_ms: int = 0
     refusals: dict[Door, list[Refusal]] = field(default_factory=lambda: {"authorize": [], "connect": [], "rest": []})
+    lasting: dict[Door, Refusal] = field(default_factory=dict)
 
     def order(self, request: FaultRequest) -> None:
-        """Set what lasts. Dropping and aborting happen at once, elsewhere."""
+        """Set what lasts. What happens at once, and to sockets, happens elsewhere."""
+        for name in ENDED.keys() - {"mute", "freeze", *(f"refuse_{door}" for door in _DOORS)}:
+            if (value := getattr(request, name)) is not None:
+                setattr(self, name, value)
         if request.mute is not None:
-            self.mute = request.mute
-        if request.freeze is not None:
-            self.freeze = request.freeze
-        doors: dict[Door, int | None] = {
-            "authorize": request.refuse_authorize,
-            "connect": request.refuse_connect,
-            "rest": request.refuse_rest,
-        }
-        for door, status in doors.items():
+            self.mute, self.mute_only = request.mute, request.only
+        for door in _DOORS:
+            status = getattr(request, f"refuse_{door}")
             if status is not None:
-                self.refusals[door] = [Refusal(status, request.html)] * request.times
+                self._refuse(door, status, request)
+
+    def _refuse(self, door: Door, status: int, request: FaultRequest) -> None:
+        self.lasting.pop(door, None)
+        self.refusals[door] = [Refusal(status, request.html)] * (request.times if status else 0)
+        if status and not request.times:
+            self.lasting[door] = Refusal(status, request.html)
 
     def refusal(self, door: Door) -> Refusal | None:
         """The next one for a door, used up by asking."""
         waiting = self.refusals[door]
-        return waiting.pop() if waiting else None
+        return waiting.pop() if waiting else self.lasting.get(door)
+
+    def mutes(self, connection: int) -> bool:
+        return self.mute and self.mute_only in (None, connection)
+
+    def in_force(self) -> dict[str, Any]:
+        """What is not as it should be, by name."""
+        plain = {name: getattr(self, name) for name in ENDED if name in self.__slots__}
+        found = {name: value for name, value in plain.items() if value}
+        for door in _DOORS:
+            waiting = self.refusals[door]
+            if refusal := waiting[-1] if waiting else self.lasting.get(door):
+                found[f"refuse_{door}"] = refusal.status
+        return found
+
+
+def among(key: str, keys: Iterable[str]) -> bool:
+    """Whether a key is one of these, or begins as one of them that ends in `*`."""
+    return any(key.startswith(each[:-1]) if each.endswith("*") else key == each for each in keys)

@@ -20,13 +20,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from proto import feed_pb2 as pb
 from sim.auth import Claims
-from sim.faults import Faults
+from sim.faults import Faults, among
 from sim.hours import MINUTE_MS, Hours
 from sim.market import Update
 from sim.settings import Mode, SimSettings
 from sim.status import market_info
 from sim.subscriptions import Subscriptions, Usage
-from sim.wire import Encoder, Versions
+from sim.wire import LIVE, Encoder, Versions
 
 log = logging.getLogger("sim.feed")
 
@@ -56,6 +56,8 @@ class Connection:
         self.outbox: deque[bytes] = deque()
         self.wake = asyncio.Event()
         self.idle = asyncio.Event()
+        self.held: bytes | None = None  # a frame that lets the next one pass
+        self.frozen = False
         self.slow = False
         self.gone = False  # nothing can be sent any more
         self.closing: tuple[int, str] | None = None
@@ -112,7 +114,7 @@ class Hub:
     def has_room(self, user_id: str) -> bool:
         """Whether another connection of the user is within the limit."""
         mine = sum(each.claims.user_id == user_id for each in self.connections.values())
-        return mine < self.settings.max_connections
+        return mine < (self.faults.connections or self.settings.max_connections)
 
     # --- from the market ---------------------------------------------------------------------------------------------
 
@@ -159,8 +161,17 @@ class Hub:
             for connection in self.connections.values():
                 connection.post(self._status_frame())
 
+    def expire(self) -> None:
+        """The tokens of all connections have died."""
+        for connection in self.connections.values():
+            connection.close(self.settings.token_death_close_code, "token expired")
+
+    def _stamp(self, ts_ms: int) -> int:
+        """The time that a frame tells."""
+        return ts_ms + self.faults.skew_ms
+
     def _status_frame(self) -> bytes:
-        frame = pb.FeedResponse(type=pb.Type.market_info, currentTs=self.ts_ms, marketInfo=self._info)
+        frame = pb.FeedResponse(type=pb.Type.market_info, currentTs=self._stamp(self.ts_ms), marketInfo=self._info)
         return frame.SerializeToString(deterministic=True)
 
     # --- one connection ----------------------------------------------------------------------------------------------
@@ -199,11 +210,13 @@ class Hub:
 
     def _obey(self, connection: Connection, request: Any, now_ms: int) -> None:
         row_of = self.encoder.market.listing.row_of
-        fresh = connection.subscriptions.apply(request, row_of)
+        known = [key for key in row_of if not among(key, self.faults.ignore)] if self.faults.ignore else row_of
+        fresh = connection.subscriptions.apply(request, known, most=self.faults.cap)
         connection.rows = {row_of[key]: mode for key, mode in connection.subscriptions.modes.items() if key in row_of}
         if fresh:
             rows = connection.by_mode({row_of[key] for key in fresh})
-            connection.post(self.encoder.snapshot_frame(max(now_ms, self.ts_ms), rows, connection.sent))
+            stamp = self._stamp(max(now_ms, self.ts_ms))
+            connection.post(self.encoder.snapshot_frame(stamp, rows, connection.sent))
 
     async def _send(self, connection: Connection) -> None:
         """Whatever there is to send, one frame after the other, until either side ends it."""
@@ -220,22 +233,38 @@ class Hub:
 
     async def _send_all(self, connection: Connection) -> None:
         while not connection.closing and (frame := self._next_frame(connection)) is not None:
-            await connection.socket.send_bytes(frame)
-            if self.settings.record:
-                self.sent.append(SentFrame(connection.number, self.ts_ms, frame))
+            for each in self._as_sent(connection, frame):
+                await connection.socket.send_bytes(each)
+                if self.settings.record:
+                    self.sent.append(SentFrame(connection.number, self.ts_ms, each))
         connection.slow = False
         connection.idle.set()
 
     def _next_frame(self, connection: Connection) -> bytes | None:
-        if self.faults.mute or self.faults.freeze:
+        if connection.frozen or self.faults.mutes(connection.number):
             connection.outbox.clear()
             connection.changed.clear()
             return None
         if connection.outbox:
             return connection.outbox.popleft()
-        rows = connection.by_mode(connection.changed)
+        rows = connection.by_mode(connection.changed - self._quiet_rows())
         connection.changed.clear()
-        return self.encoder.live_frame(self.ts_ms, rows, connection.sent) if rows else None
+        self.encoder.set_partial(self.settings.partial_blocks or self.faults.partial_blocks)
+        return self.encoder.live_frame(self._stamp(self.ts_ms), rows, connection.sent) if rows else None
+
+    def _quiet_rows(self) -> set[int]:
+        quiet = self.faults.quiet
+        row_of = self.encoder.market.listing.row_of
+        return {row for key, row in row_of.items() if among(key, quiet)} if quiet else set()
+
+    def _as_sent(self, connection: Connection, frame: bytes) -> list[bytes]:
+        """What leaves in place of a frame: usually that."""
+        frames = [frame]
+        if connection.held is not None:
+            frames, connection.held = [frame, connection.held], None
+        elif self.faults.reorder and frame.startswith(LIVE):
+            frames, connection.held = [], frame
+        return [each for each in frames for _ in range(2)] if self.faults.duplicate else frames
 
 
 def _parsed(data: bytes) -> Any:

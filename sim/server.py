@@ -4,8 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Final
 
 import uvicorn
 from pydantic import ValidationError
@@ -14,19 +14,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.errors import Misconfigured
 from sim import candles_api, feed_api, files_api, login, options_api, quotes_api, reference_api
+from sim.clock import ist
 from sim.exchange import Exchange
-from sim.faults import FaultRequest
+from sim.faults import ENDED, FaultRequest
+from sim.feed import Connection
 from sim.replies import ApiError, json_reply, on_api_error, on_http_error
 from sim.settings import SimSettings
+from sim.timeline import BadTimeline
 
 log = logging.getLogger("sim.server")
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _FRAME_MAX = 1 << 20  # of a client's request; the venue's own frames are larger
 _CLOSE_GRACE_S = 2
+FAULTS_PATH: Final = "/sim/faults"
 
 
 async def serve(settings: SimSettings, stop: asyncio.Event) -> None:
@@ -82,13 +87,21 @@ def _failing_with(market: asyncio.Task[None]) -> Iterator[None]:
 
 def app(exchange: Exchange, server: "_Server") -> Starlette:
     async def faults(request: Request) -> Response:
+        """GET: what fails now and later. POST: a fault as JSON, or a timeline as text. DELETE: ends all of it."""
         if request.client is None or request.client.host not in _LOOPBACK:
             raise ApiError(403, "SIM403", "faults are ordered from this machine only")
+        body = await request.body()
         try:
-            server.order(FaultRequest.model_validate_json(await request.body()))
-        except ValidationError as error:
+            if request.method == "DELETE":
+                exchange.schedule.clear()
+                server.order(FaultRequest.model_validate(ENDED))
+            elif body[:1] in (b"{", b"["):
+                server.order(FaultRequest.model_validate_json(body))
+            elif request.method == "POST":
+                exchange.script(body.decode("utf-8", "replace"))
+        except (ValidationError, BadTimeline) as error:
             raise ApiError(400, "SIM400", str(error)) from None
-        return json_reply({"status": "success"})
+        return json_reply({"status": "success", "data": _told(exchange)})
 
     routes = [
         *login.routes(exchange),
@@ -98,15 +111,48 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *options_api.routes(exchange),
         *reference_api.routes(exchange),
         *files_api.routes(exchange),
-        Route("/sim/faults", faults, methods=["POST"]),
+        Route(FAULTS_PATH, faults, methods=["GET", "POST", "DELETE"]),
     ]
     handlers = {ApiError: on_api_error, HTTPException: on_http_error}
     return Starlette(routes=routes, exception_handlers=handlers)
 
 
+def _told(exchange: Exchange) -> dict[str, Any]:
+    connections = exchange.hub.connections.values()
+    return {
+        "now": ist(exchange.now_ms()).isoformat(),
+        "in_force": exchange.faults.in_force(),
+        "waiting": [
+            {"at": ist(due_ms).isoformat(), "fault": request.model_dump(exclude_unset=True)}
+            for due_ms, request in exchange.schedule.waiting()
+        ],
+        "connections": [
+            {"number": each.number, "instruments": len(each.subscriptions.modes), "frozen": each.frozen}
+            for each in connections
+        ],
+    }
+
+
+class _Line:
+    """The application behind a network that may be away: then every line is cut the moment it speaks."""
+
+    def __init__(self, behind: ASGIApp, exchange: Exchange, cut: Callable[[Any], None]) -> None:
+        self._behind = behind
+        self._exchange = exchange
+        self._cut = cut
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._exchange.faults.offline or scope["path"] == FAULTS_PATH:
+            await self._behind(scope, receive, send)
+            return
+        self._cut(scope["client"])
+        while not (await receive())["type"].endswith("disconnect"):
+            pass
+
+
 def _is_news(record: logging.LogRecord) -> bool:
     """uvicorn takes a refused or redirected handshake for one that was forgotten. It is not."""
-    return record.getMessage() != "ASGI callable returned without completing handshake."
+    return not record.getMessage().startswith("ASGI callable returned without ")
 
 
 class _Server(uvicorn.Server):
@@ -116,7 +162,7 @@ class _Server(uvicorn.Server):
         self.exchange = exchange
         self.ready = asyncio.Event()
         exchange.order_fault = self.order
-        exchange.app = app(exchange, self)
+        exchange.app = _Line(app(exchange, self), exchange, self._cut)
         config = uvicorn.Config(
             exchange.app,
             ws="websockets-sansio",
@@ -142,21 +188,36 @@ class _Server(uvicorn.Server):
 
     def order(self, request: FaultRequest) -> None:
         self.exchange.faults.order(request)
+        if request.expire_tokens:
+            self.exchange.auth.expire_all()
+            self.exchange.hub.expire()
         for connection in list(self.exchange.hub.connections.values()):
-            if request.drop is not None:
-                connection.close(request.drop, "dropped on demand")
-        for transport in self._feed_transports():
-            if request.abort:
-                transport.abort()
-            elif request.freeze is True:
-                transport.pause_reading()  # pings of the client stay unanswered, its requests unread
-            elif request.freeze is False:
-                transport.resume_reading()
+            if request.only in (None, connection.number):
+                self._order(connection, request)
 
-    def _feed_transports(self) -> list[asyncio.Transport]:
-        clients = {tuple(each.socket.scope["client"]) for each in self.exchange.hub.connections.values()}
+    def _order(self, connection: Connection, request: FaultRequest) -> None:
+        if request.drop is not None:
+            connection.close(request.drop, "dropped on demand")
+        transport = self._transport(connection.socket.scope["client"])
+        if transport is None:
+            return
+        if request.abort or request.offline:
+            transport.abort()
+        elif request.freeze is True and not connection.frozen:
+            connection.frozen = True
+            transport.pause_reading()  # pings of the client stay unanswered, its requests unread
+        elif request.freeze is False and connection.frozen:
+            connection.frozen = False
+            transport.resume_reading()
+
+    def _transport(self, client: Any) -> asyncio.Transport | None:
         protocols: list[Any] = list(self.server_state.connections)
-        return [protocol.transport for protocol in protocols if tuple(protocol.client or ()) in clients]
+        found = (each.transport for each in protocols if tuple(each.client or ()) == tuple(client))
+        return next(found, None)
+
+    def _cut(self, client: Any) -> None:
+        if transport := self._transport(client):
+            transport.abort()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -3,7 +3,9 @@
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from sim.timeline import parse
 
 Mode = Literal["ltpc", "option_greeks", "full", "full_d30"]
 
@@ -52,12 +54,20 @@ class SimSettings(BaseModel):
     token_death_close_code: int = 1000
     rate_limits: RateLimits | None = RateLimits()
     record: bool = Field(False, description="keep every websocket frame sent, for tests")
+    fault: tuple[str, ...] = Field((), description="timelines of what fails when, see `sim.timeline`")
 
     auto_approve: bool = Field(True, description="the login dialog redirects at once, without its button")
     api_key: str = "sim-key"
     api_secret: str = "sim-secret"  # noqa: S105 the demo's, printed in the guide
     redirect_uri: str = Field("", description="empty accepts any loopback address")
     user_id: str = "SIM001"
+
+    @field_validator("fault")
+    @classmethod
+    def _readable(cls, timelines: tuple[str, ...]) -> tuple[str, ...]:
+        for text in timelines:
+            parse(text)
+        return timelines
 
     @property
     def is_always_open(self) -> bool:

@@ -21,9 +21,14 @@ class Subscriptions:
         self.plus_plan = plus_plan
         self.modes: dict[str, Mode] = {}
         self.usage = shared if shared is not None else Usage()
+        self._most = 0
 
-    def apply(self, request: Any, known: Iterable[str] | None = None) -> list[str]:
-        """Obey a request; the keys that now need a snapshot. Whatever is no proper request changes nothing."""
+    def apply(self, request: Any, known: Iterable[str] | None = None, most: int = 0) -> list[str]:
+        """Obey a request; the keys that now need a snapshot. Whatever is no proper request changes nothing.
+
+        With `most`, keys beyond so many are passed over whatever the caps allow.
+        """
+        self._most = most
         if not isinstance(request, dict) or not isinstance(request.get("data"), dict):
             return []
         data = request["data"]
@@ -58,6 +63,8 @@ class Subscriptions:
         if before == mode:
             return True
         if not self.usage.has_room(mode, self.caps, leaving=before):
+            return False
+        if before is None and self._most and len(self.modes) >= self._most:
             return False
         if before is not None:
             self.usage.keys[before] -= 1

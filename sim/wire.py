@@ -21,7 +21,7 @@ I64 = npt.NDArray[np.int64]
 
 MODES: Final[tuple[Mode, ...]] = ("ltpc", "option_greeks", "full", "full_d30")
 
-_LIVE: Final = b"\x08\x01"  # type = live_feed; initial_feed is 0 and therefore not sent
+LIVE: Final = b"\x08\x01"  # type = live_feed; initial_feed is 0 and therefore not sent
 _FEEDS: Final = b"\x12"  # field 2, once per map entry
 _KEY: Final = b"\x0a"  # field 1 of a map entry
 _VALUE: Final = b"\x12"  # field 2 of a map entry
@@ -47,6 +47,16 @@ class Encoder:
         self._changes: dict[Mode, list[bytes]] = {mode: [b""] * count for mode in MODES}  # with `partial` only
         self._versions: dict[Mode, list[int]] = {mode: [0] * count for mode in MODES}
 
+    def set_partial(self, partial: bool) -> None:
+        """From now on send whole blocks, or only what changes from now on."""
+        if partial == self.partial:
+            return
+        self.partial = partial
+        for mode in MODES:
+            self._changes[mode] = [b""] * len(self._changes[mode])
+            for block in self._blocks[mode].values():
+                block.forget()
+
     def changed(self, rows: I64) -> None:
         """What was encoded of these rows is out of date."""
         for fresh in self._fresh.values():
@@ -59,7 +69,7 @@ class Encoder:
     def live_frame(self, ts_ms: int, rows: RowsByMode, sent: Versions) -> bytes | None:
         """A live_feed with those blocks of `rows` that the client does not have yet; None where it has them all."""
         blocks = self._blocks_of(rows, sent, again=False)
-        return b"".join([_LIVE, *blocks, _CURRENT_TS, varint(ts_ms)]) if blocks else None
+        return b"".join([LIVE, *blocks, _CURRENT_TS, varint(ts_ms)]) if blocks else None
 
     def _blocks_of(self, rows: RowsByMode, sent: Versions, *, again: bool) -> list[bytes]:
         found = []
@@ -71,7 +81,7 @@ class Encoder:
                 if again or before is None or (self.partial and before < versions[row] - 1):
                     found.append(entries[row])
                 elif before < versions[row]:
-                    found.append(self._changes[mode][row] if self.partial else entries[row])
+                    found.append((self.partial and self._changes[mode][row]) or entries[row])
         return found
 
     def _refresh(self, mode: Mode, wanted: Sequence[int]) -> None:
@@ -114,6 +124,9 @@ class _Block:
     def changes(self) -> bytes:
         """What was encoded last without the parts that are as before, where the mode has parts."""
         return self.entry(self.feed)
+
+    def forget(self) -> None:
+        """The next changes are all there is."""
 
     def entry(self, feed: pb.Feed) -> bytes:
         value = feed.SerializeToString()
@@ -218,6 +231,9 @@ class _FullBlock(_Block):
         if self.is_option:
             self.write_greeks(body.optionGreeks, state, place)
             body.iv = state.iv[place]
+
+    def forget(self) -> None:
+        self.before = pb.Feed()
 
     def changes(self) -> bytes:
         part = pb.Feed()

@@ -109,6 +109,9 @@ def sim(
     conflation_ms: Annotated[int, typer.Option(help="An instrument sends once in so long; 0 sends all.")] = 300,
     ping_s: Annotated[float, typer.Option(help="The feed pings this often.")] = 20.0,
     plus_plan: Annotated[bool, typer.Option("--plus-plan", help="30 levels of depth, five connections.")] = False,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="What fails when: 'at 09:20 mute for 30s; after 2m drop 1011'.")
+    ] = None,
     ask: Annotated[bool, typer.Option("--ask", help="The login dialog waits for its button.")] = False,
 ) -> None:
     """Run the simulated exchange alone."""
@@ -125,6 +128,7 @@ def sim(
         "conflation_ms": conflation_ms,
         "ping_s": ping_s,
         "plus_plan": plus_plan,
+        "fault": fault or [],
         "auto_approve": not ask,
     }
     modules.become("sim", simulated.arguments(simulated.checked(given)))

@@ -22,6 +22,7 @@ def arguments(settings: SimSettings) -> list[str]:
     made = [part for name in options for part in (f"--{name.replace('_', '-')}", str(getattr(settings, name)))]
     if settings.start is not None:
         made += ["--start", settings.start.isoformat()]
+    made += [part for timeline in settings.fault for part in ("--fault", timeline)]
     if settings.plus_plan:
         made.append("--plus-plan")
     if not settings.auto_approve:
