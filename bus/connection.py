@@ -112,6 +112,13 @@ class Bus:
             return await self.cluster.packet(commands)
         return checked(await exchange(self.redis.connection_pool, commands))
 
+    async def everywhere(self, *command: Word) -> dict[str, Any]:
+        """The reply of each node of a cluster by its address, or of the one server there is."""
+        if self.cluster is not None:
+            return await self.cluster.everywhere(command)
+        (reply,) = await self.packet(command)
+        return {"": reply}
+
     def apart(self, keys: Sequence[str]) -> list[list[str]]:
         """Keys that one command, one script may name together: all of them; on a cluster those of the same slot."""
         if self.cluster is None:
@@ -178,11 +185,29 @@ def _sentinel(url: str) -> Redis:
     if not service:
         raise ValueError("the path has to name the service")
     nodes = cluster.addresses(parts)
-    options = {**_OPTIONS, **_single(_url_of(parts, nodes[0])).connection_pool.connection_kwargs}
-    options = {name: value for name, value in options.items() if name not in ("host", "port", "db")}
+    given = _single(_url_of(parts, nodes[0])).connection_pool.connection_kwargs
+    options = {name: value for name, value in given.items() if name not in _NOT_OF_A_SERVER}
+    if parts.scheme.startswith("rediss"):
+        options["ssl"] = True
     sentinel: Any = Sentinel(nodes, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
-    master: Redis = sentinel.master_for(service, db=int(database or 0), **options)
+    master: _Watched = sentinel.master_for(service, _Watched, db=int(database or 0), **options)
+    master.watchers = sentinel.sentinels
     return master
+
+
+class _Watched(Redis):
+    """A server whose place sentinels know; their connections are closed with its own."""
+
+    watchers: Sequence[Redis] = ()
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        await super().aclose(close_connection_pool)
+        for watcher in self.watchers:
+            await watcher.aclose()
+
+
+#: What the library keeps among a connection's options: where it goes, and its own book-keeping.
+_NOT_OF_A_SERVER: Final = frozenset({"host", "port", "db", "himport_registry"})
 
 
 def _url_of(parts: SplitResult, node: cluster.Address) -> str:

@@ -26,8 +26,11 @@ import orjson
 from redis import exceptions as redis_errors
 
 from bus import metrics
+from bus.cluster import slot_of
 from bus.connection import Bus, Word, pairs
 from bus.lease import Lease
+from bus.outside import Outside
+from bus.reader import Reader
 from schemas import streams
 from schemas.errors import Unavailable
 
@@ -85,6 +88,7 @@ class Writer:
         self._retention_ms = {**streams.RETENTION_MS, **retention_ms}
         self._trim_every_s = trim_every_s
         self._trimmed_at: dict[str, float] = {}
+        self._outside = None if bus.cluster is None or lease is None else Outside(bus, lease)
 
     async def write(
         self,
@@ -103,20 +107,30 @@ class Writer:
         the way to try again after a reply got lost. The key then holds the number, and the id of the newest entry that
         is not in the append-only file (`Published`). An entry with an id of its own is left out where it is there or
         something newer is; its id is returned as empty. `acks` are (stream, group, ids), `positions` key and id.
+
+        On a cluster "at once" holds for the slot of the lease, in which everything but some outputs and
+        acknowledgements has to be. Those outputs are written before, those acknowledgements after.
         """
         plan = _Plan()
         if self.lease is not None:
             plan.head("lease", self.lease.key, self.lease.value)
         if sequence is not None:
             plan.head("sequence", *sequence)
-        for output in outputs:
-            plan.add(output)
         for key, fields in (hashes or {}).items():
             plan.hash(key, fields)
         if state is not None:
             plan.set(*state)
         for key, entry_id in (positions or {}).items():
             plan.set(key, entry_id)
+        if self.bus.cluster is None:
+            return await self._commit(plan, outputs, acks, now_s)
+        return await self._commit_apart(plan, outputs, acks, now_s)
+
+    async def _commit(
+        self, plan: "_Plan", outputs: Sequence[Output], acks: Sequence[tuple[str, str, Sequence[str]]], now_s: float
+    ) -> list[str]:
+        for output in outputs:
+            plan.add(output)
         for stream, group, ids in acks:
             plan.ack(stream, group, ids)
         for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
@@ -126,6 +140,39 @@ class Writer:
             metrics.WRITTEN_ENTRIES.labels(stream).inc(count)
         return [entry.decode() for entry in reply]
 
+    # On a cluster
+
+    async def _commit_apart(
+        self, plan: "_Plan", outputs: Sequence[Output], acks: Sequence[tuple[str, str, Sequence[str]]], now_s: float
+    ) -> list[str]:
+        home = slot_of(plan.keys[0] if plan.keys else outputs[0].stream if outputs else acks[0][0])
+        there = [output for output in outputs if slot_of(output.stream) != home]
+        here = [output for output in outputs if slot_of(output.stream) == home]
+        ids_there = await self._write_there(there, now_s)
+        ids_here = await self._commit(plan, here, [ack for ack in acks if slot_of(ack[0]) == home], now_s)
+        if self._outside is not None:
+            self._outside.settle()
+        if late := [ack for ack in acks if slot_of(ack[0]) != home]:  # positions say already how far this group is
+            await self.bus.packet(*[("XACK", stream, group, *ids) for stream, group, ids in late])
+        if len(ids_here) < len(here):
+            return []  # this number was committed before
+        ids = {id(output): entry_id for output, entry_id in zip((*there, *here), (*ids_there, *ids_here), strict=True)}
+        return [ids[id(output)] for output in outputs]
+
+    async def _write_there(self, outputs: Sequence[Output], now_s: float) -> list[str]:
+        if not outputs:
+            return []
+        if self._outside is None:  # nothing that could be done again by somebody else
+            return [(await self._commit(_Plan(), [output], (), now_s))[0] for output in outputs]
+        ids = await self._outside.write(outputs)
+        for stream, count in Counter(output.stream for output in outputs).items():
+            metrics.WRITTEN_ENTRIES.labels(stream).inc(count)
+        for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
+            plan = _Plan()
+            plan.trim(stream, self._retention_ms[streams.family(stream)])
+            await self.bus.script("commit", plan.keys, plan.args())
+        return ids
+
     def _due_for_trimming(self, written: set[str], now_s: float) -> list[str]:
         due = [s for s in sorted(written) if now_s - self._trimmed_at.get(s, -1e9) >= self._trim_every_s]
         for stream in due:
@@ -134,13 +181,18 @@ class Writer:
 
 
 class _Plan:
-    """Builds the plan and the values of `commit.lua`, in the order in which it consumes them."""
+    """Builds the plan and the values of `commit.lua`, which consumes them kind by kind."""
 
     def __init__(self) -> None:
         self.keys: list[str] = []
         self._number: dict[str, int] = {}
         self._plan: dict[str, Any] = {"add": [], "hash": [], "set": [], "ack": [], "trim": []}
-        self._values: list[Value] = []
+        # By what consumes them, in that order.
+        self._heads: list[Value] = []
+        self._adds: list[Value] = []
+        self._hashes: list[Value] = []
+        self._sets: list[Value] = []
+        self._acks: list[Value] = []
 
     def _key(self, key: str) -> int:
         number = self._number.get(key)
@@ -151,13 +203,13 @@ class _Plan:
 
     def head(self, what: str, key: str, value: Value) -> None:
         self._plan[what] = self._key(key)
-        self._values.append(value)
+        self._heads.append(value)
 
     def add(self, output: Output) -> None:
-        before = len(self._values)
+        before = len(self._adds)
         for pair in output.fields.items():
-            self._values += pair
-        count = len(self._values) - before
+            self._adds += pair
+        count = len(self._adds) - before
         if not 0 < count <= _VALUES_MAX:
             raise ValueError(f"an entry for {output.stream} with {count // 2} fields: 1 to {_VALUES_MAX // 2} can be")
         quiet = streams.family(output.stream) in streams.NOT_IN_THE_LOG
@@ -168,21 +220,21 @@ class _Plan:
         for start in range(0, len(flat), 2 * _FIELDS_PER_HSET):
             part = flat[start : start + 2 * _FIELDS_PER_HSET]
             self._plan["hash"].append((self._key(key), len(part)))
-            self._values += part
+            self._hashes += part
 
     def set(self, key: str, value: Value) -> None:
         self._plan["set"].append(self._key(key))
-        self._values.append(value)
+        self._sets.append(value)
 
     def ack(self, stream: str, group: str, ids: Sequence[str]) -> None:
         self._plan["ack"].append((self._key(stream), len(ids)))
-        self._values += (group, *ids)
+        self._acks += (group, *ids)
 
     def trim(self, stream: str, keep_ms: int) -> None:
         self._plan["trim"].append((self._key(stream), self._key(streams.trimmed(stream)), keep_ms))
 
     def args(self) -> list[Value]:
-        return [orjson.dumps(self._plan), *self._values]
+        return [orjson.dumps(self._plan), *self._heads, *self._adds, *self._hashes, *self._sets, *self._acks]
 
 
 class Inbox:
@@ -195,6 +247,8 @@ class Inbox:
         self._consumer = consumer
         self._inputs = list(inputs)
         self._state_key = state_key
+        self._apart = self._bus.apart(self._inputs)
+        self._bell = Reader(self._bus)
         self._delivered: dict[str, list[str]] = {stream: [] for stream in inputs}
         self._committed: dict[str, str] = {}  # up to here everything was committed, or said to be missed
         self._last: dict[str, str] = {}  # up to here everything was delivered here, or is known to be gone
@@ -217,11 +271,12 @@ class Inbox:
             yield inbox
         finally:
             writer.bus.reading -= reading
+            await inbox._bell.close()
 
     async def _ensure_group(self, stream: str) -> None:
         """A new group starts at the oldest entry there is: what was trimmed before its time, it has not missed. An old
         one starts after its last commit, which is written down besides."""
-        key = streams.position(self._group, stream)
+        key = streams.position(self._group, stream, self._state_key)
         mark = await self._bus.get(streams.trimmed(stream))
         _, position = await self._bus.packet(("SET", key, mark or _ORIGIN, "NX"), ("GET", key))
         self._committed[stream] = self._last[stream] = position.decode()
@@ -245,16 +300,31 @@ class Inbox:
         return batch
 
     async def _read_new(self, batch: Batch, count: int, block_ms: int) -> None:
+        """All streams at once. Where they are in several slots, none may keep the others waiting: whoever has nothing
+        waits with a read that takes nothing."""
+        if len(self._apart) == 1:
+            await self._take(batch, self._inputs, count, block_ms)
+            return
+        await self._take_all(batch, count)
+        block_ms = min(block_ms, _BLOCK_MAX_MS)
+        if not batch and block_ms > 0 and await self._bell.read(self._last, count=1, block_ms=block_ms):
+            await self._take_all(batch, count)
+
+    async def _take_all(self, batch: Batch, count: int) -> None:
+        for inputs in self._apart:
+            await self._take(batch, inputs, count, 0)
+
+    async def _take(self, batch: Batch, inputs: Sequence[str], count: int, block_ms: int) -> None:
         """New entries, the marks that trimming leaves, and what is pending now: one packet, nothing comes between."""
         block = ("BLOCK", min(block_ms, _BLOCK_MAX_MS)) if block_ms > 0 else ()
-        wanted = (*self._inputs, *[">"] * len(self._inputs))
+        wanted = (*inputs, *[">"] * len(inputs))
         reply, *others = await self._bus.packet(
             ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, *block, "STREAMS", *wanted),
-            *[("GET", streams.trimmed(stream)) for stream in self._inputs],
-            *[("XPENDING", stream, self._group) for stream in self._inputs],
+            *[("GET", streams.trimmed(stream)) for stream in inputs],
+            *[("XPENDING", stream, self._group) for stream in inputs],
         )
-        marks, pending = others[: len(self._inputs)], others[len(self._inputs) :]
-        for stream, mark in zip(self._inputs, marks, strict=True):
+        marks, pending = others[: len(inputs)], others[len(inputs) :]
+        for stream, mark in zip(inputs, marks, strict=True):
             self._notice_missed(batch, stream, mark)
         for name, entries in reply or ():
             stream = name.decode()
@@ -264,7 +334,7 @@ class Inbox:
             batch.entries += [Entry(stream, one, pairs(flat)) for one, (_, flat) in zip(ids, entries, strict=True)]
             self._delivered[stream] += ids
             self._last[stream] = max(self._last[stream], ids[-1], key=order)
-        for stream, (in_all, *_) in zip(self._inputs, pending, strict=True):
+        for stream, (in_all, *_) in zip(inputs, pending, strict=True):
             if in_all != len(self._delivered[stream]):
                 raise Unavailable(f"somebody else has read {stream} in group {self._group}: starting over")
 
@@ -296,7 +366,7 @@ class Inbox:
             outputs,
             now_s=now_s,
             state=None if snapshot is None else (self._state_key, snapshot),
-            positions={streams.position(self._group, stream): last for stream, last in moved.items()},
+            positions={streams.position(self._group, stream, self._state_key): last for stream, last in moved.items()},
             acks=acks,
         )
         self._delivered = {stream: [] for stream in self._inputs}

@@ -105,6 +105,11 @@ def fence(worker: str, shard: int) -> str:
     return f"fence:{worker}:{{{shard}}}"
 
 
+def holder(worker: str, shard: int) -> str:
+    """Hash: the process that took a shard last, and when. Stays when the lease has ended."""
+    return f"holder:{worker}:{{{shard}}}"
+
+
 def sequence(worker: str, shard: int) -> str:
     """The last publication of a worker that has no input stream to acknowledge (ingest): see bus.inbox.Published."""
     return f"sequence:{worker}:{{{shard}}}"
@@ -112,12 +117,27 @@ def sequence(worker: str, shard: int) -> str:
 
 def trimmed(stream: str) -> str:
     """Highest entry id that trimming has deleted from a stream: how a reader notices what it missed."""
-    return f"trimmed:{stream}"
+    return f"trimmed:{stream}" if "{" in stream else f"trimmed:{{{stream}}}"
 
 
-def position(group: str, stream: str) -> str:
-    """Id of the last entry that a consumer group has committed. The group itself only knows what it was given."""
-    return f"position:{group}:{stream}"
+def position(group: str, stream: str, state_key: str) -> str:
+    """Id of the last entry that a consumer group has committed. The group itself only knows what it was given.
+
+    It shares the slot of the state that it belongs to, wherever the stream is.
+    """
+    return f"position:{{{tag(state_key)}}}:{group}:{stream}"
+
+
+def outside(stream: str, worker: str, shard: int) -> str:
+    """Hash in the slot of a stream: what a fold of another slot has written there and may write again (a cluster)."""
+    return f"outside:{{{tag(stream)}}}:{worker}:{shard}"
+
+
+def tag(key: str) -> str:
+    """The part of a key that decides its slot: what its first braces hold, or else all of it."""
+    _, opened, rest = key.partition("{")
+    held, closed, _ = rest.partition("}")
+    return held if opened and closed and held else key
 
 
 def members(worker: str) -> str:
