@@ -26,6 +26,8 @@ BUFFER_BYTES = Gauge("teji_buffer_bytes", "Ticks waiting to be published", ["sha
 BACKFILL_WAITING = Gauge("teji_backfill_waiting", "Instruments that wait for the venue's history", ["of"])
 BACKFILL_CALLS = Counter("teji_backfill_calls_total", "Calls for candles, by how they ended", ["result"])
 BARS = Counter("teji_bars_total", "Bars published", ["kind"])  # new or revised
+CHAINS = Counter("teji_chains_total", "Option chains published", ["kind"])  # first or revised
+LATE_PANELS = Counter("teji_late_panels_total", "Panels that came after their minute's chains were over for good")
 LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 when caught up", ["stream", "group"])
 PENDING = Gauge("teji_stream_pending", "Entries delivered and not yet committed", ["stream", "group"])
 HOP_S = Histogram("teji_hop_seconds", "Time from an entry's receive stamp to this hop", ["hop"], buckets=_HOPS_S)
