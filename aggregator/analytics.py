@@ -162,10 +162,11 @@ def vanna_charm(
     if not (years > 0 and forward > 0):
         nothing = np.full(len(strikes), NAN)
         return nothing, nothing
-    deviation = side.iv * math.sqrt(years)
+    vol = np.where(side.iv > 0, side.iv, NAN)
+    deviation = vol * math.sqrt(years)
     d1 = np.log(forward / strikes) / deviation + 0.5 * deviation
     common = np.exp(-0.5 * d1 * d1 - rate * years) / math.sqrt(2 * math.pi) * (d1 - deviation)
-    vanna = -common / side.iv
+    vanna = -common / vol
     charm = rate * side.delta + common / (2 * years)
     sized = side.oi * spot
     return vanna * sized * VOL_POINT, charm * sized / DAYS_A_YEAR
@@ -173,8 +174,9 @@ def vanna_charm(
 
 def signed(calls: Floats, puts: Floats) -> Floats:
     """The sign rule: calls +, puts -; at each strike of what is known."""
-    net = np.nan_to_num(calls) - np.nan_to_num(puts)
-    net[np.isnan(calls) & np.isnan(puts)] = NAN
+    no_call, no_put = np.isnan(calls), np.isnan(puts)
+    net = np.where(no_call, 0.0, calls) - np.where(no_put, 0.0, puts)
+    net[no_call & no_put] = NAN
     return net
 
 
