@@ -24,6 +24,11 @@ class Read:
     entries: Entries
 
 
+def entries_of(reply: Sequence[Any]) -> Entries:
+    """Ids and fields, as a packet's reply has them."""
+    return [(entry_id, pairs(flat)) for entry_id, flat in reply]
+
+
 class Reader:
     """`close` it, or what still waits is left to the garbage collector."""
 
@@ -59,7 +64,7 @@ class Reader:
         wanted = [("GET", streams.trimmed(name)) for name in names] if marks else []
         read: tuple[Any, ...] = ("XREAD", "COUNT", count, *block, "STREAMS", *names, *(places[name] for name in names))
         *found, reply = await self._bus.packet(*wanted, read)
-        entries = {name.decode(): [(its_id, pairs(flat)) for its_id, flat in got] for name, got in reply or ()}
+        entries = {name.decode(): entries_of(got) for name, got in reply or ()}
         mark = dict(zip(names, found, strict=bool(marks)))
         return [
             Read(name, mark.get(name), entries.get(name, [])) for name in names if name in entries or mark.get(name)

@@ -58,7 +58,8 @@ async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answ
     body = command.model_dump_json()
     fingerprint = hashlib.sha256(body.encode()).hexdigest()
     request = _Request(uuid.uuid4().hex, fingerprint, text_of(await here.tails["events"].ends()))
-    name = None if key is None else f"idempotency:{hashlib.sha256(key.encode()).hexdigest()}"
+    # In the slot of the commands, so that the command and the note that it was written are one commit on a cluster too.
+    name = None if key is None else f"idempotency:{{{streams.COMMANDS}}}:{hashlib.sha256(key.encode()).hexdigest()}"
     if name is not None:
         request = await _remembered(here, name, request)
     fields = {"id": request.command, "kind": command.kind, "by": by, "data": body}

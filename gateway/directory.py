@@ -8,7 +8,7 @@ import structlog
 from pydantic import TypeAdapter, ValidationError
 
 from bus import clock
-from bus.connection import Bus, translated
+from bus.connection import Bus
 from bus.life import pause
 from market.instruments import Universe
 from schemas import streams
@@ -80,12 +80,10 @@ class Directory:
         return [key for key in unlisted if key in hopeless]
 
     async def _unregistered(self, keys: list[str]) -> set[str]:
-        pipe = self._bus.redis.pipeline(transaction=False)
-        for key in keys:
-            pipe.hget(streams.instruments(streams.shard_of(key, self._shards)), str(streams.instrument_id(key)))
+        registry = [streams.instruments(streams.shard_of(key, self._shards)) for key in keys]
+        wanted = [("HGET", at, str(streams.instrument_id(key))) for at, key in zip(registry, keys, strict=True)]
         try:
-            with translated():
-                found = await pipe.execute()
+            found = await self._bus.packet(*wanted)
         except Unavailable:
             return set()  # nobody can say: believe it
         return {key for key, name in zip(keys, found, strict=True) if name is None}

@@ -8,8 +8,9 @@ from typing import Any, Final
 import orjson
 
 from bus import postgres
-from bus.connection import Bus, translated
+from bus.connection import Bus
 from bus.postgres import Pool
+from bus.reader import entries_of
 from gateway.frames import rev_of
 from gateway.index import BarIndex
 from gateway.positions import of_entry
@@ -87,13 +88,9 @@ class History:
         places = self._index.find(instrument, span.from_ms, span.to_ms, span.limit, last=span.last)
         bars: dict[int, tuple[int, bytes]] = {}
         for start in range(0, len(places), _FETCHED_AT_ONCE):
-            pipe = self._bus.redis.pipeline(transaction=False)
             page = places[start : start + _FETCHED_AT_ONCE]
-            for _, entry in page:
-                pipe.xrange(stream, min=entry.entry, max=entry.entry)
-            with translated():
-                replies = await pipe.execute()
-            for (ts, entry), reply in zip(page, replies, strict=True):
+            replies = await self._bus.packet(*[("XRANGE", stream, entry.entry, entry.entry) for _, entry in page])
+            for (ts, entry), reply in zip(page, map(entries_of, replies), strict=True):
                 if reply and of_entry(reply[0][0]) == entry:  # else it was trimmed a moment ago
                     bar = reply[0][1][b"data"]
                     bars[ts] = (rev_of(bar), bar)

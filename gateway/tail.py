@@ -1,17 +1,17 @@
-"""Reads a feed's streams: one XREAD for everybody who is up to date, XRANGE for those who come from behind.
+"""Reads a feed's streams: one reader for everybody who is up to date, XRANGE for those who come from behind.
 
 No consumer group: nothing is acknowledged, each reader keeps its own place. While Redis is away the place is kept; what
 is written meanwhile is read when it is back.
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from bus import clock, metrics
 from bus.connection import Bus, translated
+from bus.reader import Entries, Read, Reader, entries_of
 from gateway.frames import Ticks
 from gateway.hub import Cursor, Feed
 from gateway.positions import ORIGIN, WHOLE, Position, Vector, of_entry
@@ -29,8 +29,6 @@ _TRUST_S: Final = 20.0
 #: Quotes are stored up to a second after their ticks: a newcomer's quotes and this much of the ticks overlap.
 _QUOTE_LAG_MS: Final = 5_000
 
-Entries = list[tuple[bytes, dict[bytes, bytes]]]
-
 
 class Tail:
     """The one reader of a feed in this process."""
@@ -40,6 +38,7 @@ class Tail:
         self.feed = feed
         self.ready = asyncio.Event()  # what was there at the start has been read
         self._bus = bus
+        self._reader = Reader(bus)
         self._count = count
         self._from_last = from_last
         self._wanted = asyncio.Event()
@@ -52,15 +51,18 @@ class Tail:
         """Read until cancelled."""
         await self._wanted.wait()
         started = False
-        while True:
-            try:
-                if not started:
-                    self.feed.start_at(await self._start())
-                    started = True
-                await self._read()
-            except Unavailable as error:
-                log.warning("waiting", feed=self.feed.name, reason=str(error))
-                await asyncio.sleep(_RETRY_S)
+        try:
+            while True:
+                try:
+                    if not started:
+                        self.feed.start_at(await self._start())
+                        started = True
+                    await self._read()
+                except Unavailable as error:
+                    log.warning("waiting", feed=self.feed.name, reason=str(error))
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            await self._reader.close()
 
     def want(self) -> None:
         """Somebody listens: start reading, unless that happened before."""
@@ -103,15 +105,28 @@ class Tail:
 
     async def _read(self) -> None:
         trusted = clock.monotonic_s() - self._current_at < _TRUST_S
-        reply = await (self._xread() if trusted else self._xread_after_marks())
-        bunched = max((len(entries) for _, entries in reply), default=0)
+        reads = await self._next(marks=not trusted)
+        bunched = max((len(read.entries) for read in reads), default=0)
         number = {stream: at for at, stream in enumerate(self.feed.streams)}
-        for name, entries in reply:
-            await self._absorb(number[name.decode()], entries)
+        for read in reads:
+            self._look_at_mark(number[read.stream], read)
+            await self._absorb(number[read.stream], read.entries)
         self._flush()
         if bunched < self._count:
             self._current_at = clock.monotonic_s()
             self.ready.set()
+
+    async def _next(self, *, marks: bool) -> list[Read]:
+        """At the start, and after a pause, also what has been trimmed meanwhile."""
+        places = {stream: at.entry for stream, at in zip(self.feed.streams, self.feed.vector, strict=True)}
+        block_ms = _BLOCK_MS if self.ready.is_set() or not marks else None
+        return await self._reader.read(places, count=self._count, block_ms=block_ms, marks=marks)
+
+    def _look_at_mark(self, number: int, read: Read) -> None:
+        if read.mark is not None and of_entry(read.mark) > self.feed.vector[number]:
+            if self.ready.is_set():
+                metrics.MISSED_GAPS.labels(self.feed.streams[number]).inc()
+            self.feed.missed(number, of_entry(read.mark))
 
     async def _absorb(self, stream: int, entries: Entries) -> None:
         metrics.READ_ENTRIES.labels("gateway").inc(len(entries))
@@ -130,43 +145,17 @@ class Tail:
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
-    async def _xread(self) -> Sequence[tuple[bytes, Entries]]:
-        with translated():
-            reply: Sequence[tuple[bytes, Entries]] = await self._bus.redis.xread(
-                self._places(), count=self._count, block=_BLOCK_MS
-            )
-        return reply
-
-    async def _xread_after_marks(self) -> Sequence[tuple[bytes, Entries]]:
-        """At the start, and after a pause: look first what has been trimmed. One packet's commands run in one go."""
-        pipe: Any = self._bus.redis.pipeline(transaction=False)
-        for stream in self.feed.streams:
-            pipe.get(streams.trimmed(stream))
-        pipe.xread(self._places(), count=self._count, block=_BLOCK_MS if self.ready.is_set() else None)
-        with translated():
-            *marks, reply = await pipe.execute()
-        for number, (mark, at) in enumerate(zip(marks, self.feed.vector, strict=True)):
-            if mark is not None and of_entry(mark) > at:
-                if self.ready.is_set():
-                    metrics.MISSED_GAPS.labels(self.feed.streams[number]).inc()
-                self.feed.missed(number, of_entry(mark))
-        return list(reply)
-
-    def _places(self) -> dict[str, str]:
-        return {stream: at.entry for stream, at in zip(self.feed.streams, self.feed.vector, strict=True)}
-
     # Those who come from behind
 
     async def after(self, cursor: Cursor, count: int) -> bytes:
         """The next events of a reader, from the streams. Trimming cannot slip in: entries and mark are read as one."""
         replies: list[tuple[Entries, bytes | None]] = []
         for stream, at in zip(self.feed.streams, cursor.vector, strict=True):
-            pipe: Any = self._bus.redis.pipeline(transaction=True)
-            pipe.xrange(stream, min=f"({at.entry}" if at.part == WHOLE else at.entry, count=count)
-            pipe.get(streams.trimmed(stream))
-            with translated():
-                entries, mark = await pipe.execute()
-            replies.append((entries, mark))
+            first = f"({at.entry}" if at.part == WHOLE else at.entry
+            found, mark = await self._bus.packet(
+                ("XRANGE", stream, first, "+", "COUNT", count), ("GET", streams.trimmed(stream))
+            )
+            replies.append((entries_of(found), mark))
         parts: list[bytes] = []
         for number, (entries, mark) in enumerate(replies):
             if mark is not None and of_entry(mark) > cursor.vector[number]:

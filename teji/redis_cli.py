@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from bus import embedded
 from bus.embedded import Servers
 from bus.settings import load
+from schemas.errors import Misconfigured
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -27,6 +28,10 @@ def command(servers: Servers) -> list[str]:
         return [binary, "-s", servers.redis_socket]
     if servers.redis_url.startswith("unix://"):
         return [binary, "-s", urlsplit(servers.redis_url).path]
+    if servers.redis_url.partition(":")[0] in ("redis+cluster", "rediss+cluster"):
+        return [binary, "-c", "-u", servers.redis_url.replace("+cluster", "", 1).partition(",")[0]]
+    if "+sentinel:" in servers.redis_url:
+        raise Misconfigured("redis-cli does not ask sentinels: give it the server's own address with -u.")
     return [binary, "-u", servers.redis_url]
 
 

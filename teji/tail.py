@@ -12,6 +12,7 @@ from typing import Any, Final
 from bus import embedded, life
 from bus.connection import Bus, translated
 from bus.inbox import order
+from bus.reader import Reader
 from bus.settings import load
 from schemas import streams
 from schemas.errors import Misconfigured, Unavailable
@@ -73,12 +74,14 @@ async def _tail(url: str, names: list[str], count: int, follow: bool, printer: P
     async with Bus.open(url) as bus:
         with _until_nobody_reads():
             last = await _before(bus, names, count, printer)
+            reader = Reader(bus)
             while follow and not stop.is_set():
                 try:
-                    await _next(bus, last, printer)
+                    await _next(reader, last, printer)
                 except Unavailable as error:
                     print(f"waiting: {error}", file=sys.stderr)
                     await life.pause(stop, _RETRY_S)
+            await reader.close()
 
 
 async def _before(bus: Bus, names: list[str], count: int, printer: Printer) -> dict[str, str]:
@@ -96,13 +99,11 @@ async def _before(bus: Bus, names: list[str], count: int, printer: Printer) -> d
     return last
 
 
-async def _next(bus: Bus, last: dict[str, str], printer: Printer) -> None:
-    with translated():
-        reply: list[Any] = await bus.redis.xread(last, count=_COUNT, block=_BLOCK_MS)
-    for name, entries in reply:
-        stream = name.decode()
-        last[stream] = entries[-1][0].decode()
-        printer.show(stream, [line for eid, fields in entries for line in printer.text((stream, eid.decode(), fields))])
+async def _next(reader: Reader, last: dict[str, str], printer: Printer) -> None:
+    for read in await reader.read(last, count=_COUNT, block_ms=_BLOCK_MS):
+        last[read.stream] = read.entries[-1][0].decode()
+        rows = [(read.stream, entry_id.decode(), fields) for entry_id, fields in read.entries]
+        printer.show(read.stream, [line for row in rows for line in printer.text(row)])
 
 
 @contextlib.contextmanager
