@@ -112,6 +112,12 @@ class Collector:
         """The feed starts anew for these; they have to be followed."""
         self._merger.mark_base(keys)
 
+    def price(self, key: str) -> float:
+        """The last price of an instrument that is followed; 0 where it has none."""
+        last = self._merger.last
+        found = last["ltp"][last["id"] == instrument_id(key)]
+        return float(found[0]) if len(found) and found[0] > 0 else 0.0
+
     def unseen(self, keys: Iterable[str]) -> set[str]:
         """Of these, the instruments that have sent nothing since their base was marked."""
         return set(self._merger.never_seen()) & set(keys)
