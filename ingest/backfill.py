@@ -1,132 +1,48 @@
-"""Minutes that the feed did not show, from the venue's history: the session so far at the start, the holes later.
+"""Asks the venue's history for what `ingest.plan` says is due, one call after the other, within the venue's budget.
 
-`Plan` (pure) knows which instrument lacks which minutes. One that starts at venue time T, covered until D, lacks those
-from D's to T's; the last of them is over only after T's minute has ended, so that is when it asks, once. At the first
-start of a day what is already over is asked for at once. Indices, shares and futures come before the many options.
-
-What is still lacking survives a crash as one number, `filled_to`: a restart asks again for everything since then.
+Bars go into the stream of ticks, where the aggregator decides what they change (docs/bars.md says what they may).
 """
 
 import asyncio
-import heapq
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
 
 from brokers.upstox import history
 from brokers.upstox.rest import Blocked, Rest, Throttled, VenueError
-from bus import clock
+from bus import clock, metrics
 from bus.life import pause
 from ingest.collector import Collector
+from ingest.plan import DAY_MS, Need, Plan, midnight, on
+from ingest.told import Told
+from schemas.bars import HistoryBar
 from schemas.errors import Unavailable
 
 log = structlog.get_logger("backfill")
 
-MINUTE_MS: Final = 60_000
-_SETTLE_MS: Final = 4_000  # the venue's own candle needs a moment after the minute
-_RETRY_MS: Final = 10_000
+_LOOK_S: Final = 0.25
+_GAUGE_S: Final = 1.0
 _UNREACHED_S: Final = 1.0
 _REFUSED_S: Final = 10.0
-_DAY_MS: Final = 86_400_000
-_IST_MS: Final = 19_800_000
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Minutes of an instrument that start in [from_ms, to_ms), to be asked for at `due_ms` of venue time."""
-
-    key: str
-    from_ms: int
-    to_ms: int
-    due_ms: int
-
-
-class Plan:
-    """At most one open need per instrument: what comes to it later is asked for with it."""
-
-    def __init__(self, rank: Callable[[str], int], warmup_ms: Callable[[str], int]) -> None:
-        self._rank = rank
-        self._warmup_ms = warmup_ms
-        self._needs: dict[str, Need] = {}
-        self._order: list[tuple[int, int, str]] = []  # (due, rank, key), a heap; may hold what is outdated
-        self._covered_to: dict[str, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._needs)
-
-    def covered(self, keys: Iterable[str], to_ms: int) -> None:
-        """The feed showed everything about these until `to_ms`, and no more. An older hole stays open."""
-        for key in keys:
-            self._covered_to[key] = min(to_ms, self._covered_to.get(key, to_ms))
-
-    def start(self, key: str, now_ms: int) -> None:
-        """The feed shows this instrument from now on."""
-        minute = now_ms - now_ms % MINUTE_MS
-        first, due_ms = self._covered_to.pop(key, 0), minute + MINUTE_MS + _SETTLE_MS
-        warm = now_ms - self._warmup_ms(key)
-        if first < warm and _midnight(first) < _midnight(now_ms):
-            first = max(warm, _midnight(now_ms))
-            due_ms = now_ms if first < minute else due_ms
-        self._open(Need(key, first - first % MINUTE_MS, minute + MINUTE_MS, due_ms))
-
-    def _open(self, need: Need) -> None:
-        if known := self._needs.get(need.key):
-            from_ms, to_ms = min(known.from_ms, need.from_ms), max(known.to_ms, need.to_ms)
-            need = Need(need.key, from_ms, to_ms, min(known.due_ms, need.due_ms))
-        self._needs[need.key] = need
-        heapq.heappush(self._order, (need.due_ms, self._rank(need.key), need.key))
-
-    def due(self, now_ms: int) -> Need | None:
-        """What to ask for now; it stays open until `served`."""
-        while self._order and self._order[0][0] <= now_ms:
-            due_ms, _, key = heapq.heappop(self._order)
-            need = self._needs.get(key)
-            if need is not None and need.due_ms == due_ms:
-                return need
-        return None
-
-    def served(self, need: Need, now_ms: int) -> int:
-        """The venue has answered at `now_ms`; returns the end of what it can have known. The rest stays open."""
-        known_ms = now_ms - _SETTLE_MS
-        known_ms -= known_ms % MINUTE_MS
-        if need.key in self._covered_to:  # the feed is away: so far history has stood in for it
-            self._covered_to[need.key] = max(self._covered_to[need.key], min(known_ms, need.to_ms))
-        left = self._needs.pop(need.key, None)  # wider than `need` where the feed was away meanwhile
-        if left is not None and left.to_ms > known_ms:
-            self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
-        return known_ms
-
-    def drop(self, key: str) -> None:
-        """Nothing more is wanted of it."""
-        self._needs.pop(key, None)
-        self._covered_to.pop(key, None)
-
-    def again(self, need: Need, now_ms: int) -> None:
-        """The venue could not be asked."""
-        if wider := self._needs.pop(need.key, None):
-            self._open(replace(wider, due_ms=now_ms + _RETRY_MS))
-
-    def filled_to(self, now_ms: int) -> int:
-        """Nothing that the feed missed before this is still lacking."""
-        return min([now_ms, *self._covered_to.values(), *(need.from_ms for need in self._needs.values())])
-
-
-def _midnight(ts: int) -> int:
-    return (ts + _IST_MS) // _DAY_MS * _DAY_MS - _IST_MS
+_PAUSE_MAX_S: Final = 60.0
 
 
 class Backfill:
-    """The shell: asks for what is due, one call after the other, within the venue's budget."""
-
     def __init__(self, plan: Plan, rest: Rest, collector: Collector, enabled: bool) -> None:
         self._plan = plan
         self._rest = rest
         self._collector = collector
         self._enabled = enabled
+        self._told = Told()
         self._starting: dict[str, None] = {}  # their first frame has yet to tell the time
+        self._asked: list[tuple[list[str], int, int]] = []  # likewise
         self._frame_ns = 0  # when the newest frame before that had come
+        self._failures = 0  # in a row
+        self._calls = 0  # since there was something to ask
+        self._gauge_s = float("-inf")
+
+    # What the feed and the shards tell
 
     def started(self, keys: Iterable[str]) -> None:
         """The feed shows these from its next frame on."""
@@ -140,7 +56,12 @@ class Backfill:
         if self._collector.frame_ns != self._frame_ns:
             for key in self._starting:
                 self._plan.start(key, now_ms)
+                self._told.start(key, now_ms)
             self._starting.clear()
+        while now_ms and self._asked:
+            keys, from_ms, to_ms = self._asked.pop()
+            for key in keys:
+                self._plan.ask(key, from_ms, to_ms, now_ms)
         return now_ms
 
     def ended(self, keys: Iterable[str], ts: int) -> None:
@@ -149,37 +70,118 @@ class Backfill:
         if self._enabled:
             self._plan.covered((key for key in keys if key not in self._starting), ts)
 
+    def resumed(self, keys: Iterable[str], final_to: int) -> None:
+        """Another process followed these before; history has had the last word on days before this instant."""
+        if self._enabled:
+            self._plan.resumed(keys, final_to)
+
     def drop(self, keys: Iterable[str]) -> None:
         """Nobody wants these any more."""
+        keys = list(keys)
         for key in keys:
             self._starting.pop(key, None)
             self._plan.drop(key)
+        self._told.drop(keys)
+
+    def ask(self, keys: Iterable[str], from_ms: int, to_ms: int) -> int:
+        """Somebody knows that minutes are missing. Of how many of these instruments they are asked for."""
+        keys = list(keys)
+        if not self._enabled:
+            return 0
+        if now_ms := self._start():
+            return sum(self._plan.ask(key, from_ms, to_ms, now_ms) for key in keys)
+        self._asked.append((keys, from_ms, to_ms))  # no frame has told the time yet
+        return len(keys)
+
+    # What is known of it all
+
+    def filled_to(self) -> int:
+        """Venue time up to which nothing is lacking; 0 where nobody can say."""
+        now_ms = self._known_ms()
+        return self._plan.filled_to(now_ms) if now_ms else 0
+
+    def final_to(self) -> int:
+        """The first day on which history has not had the last word; 0 where nobody can say."""
+        now_ms = self._known_ms()
+        return self._plan.final_to(now_ms) if now_ms else 0
+
+    def _known_ms(self) -> int:
+        unsure = not self._enabled or self._starting or self._asked
+        return 0 if unsure else self._collector.clock.at(clock.monotonic_s())
+
+    def waiting(self, keys: Iterable[str]) -> int:
+        """How many of these history has yet to tell about."""
+        return self._plan.waiting_of(keys)
+
+    # Asking
 
     async def run(self, stop: asyncio.Event) -> None:
         while self._enabled and not stop.is_set():
             now_ms = self._start()
-            need = self._plan.due(now_ms) if now_ms else None
+            self._count(clock.monotonic_s())
+            # What is most urgent is chosen when the venue may be asked, and not before: then it may be something else.
+            wait_s = self._rest.wait_s()
+            need = self._plan.due(now_ms) if now_ms and not wait_s else None
             if need is None:
-                await pause(stop, 0.25)
+                await pause(stop, min(wait_s, _LOOK_S) or _LOOK_S)
             else:
                 await self._fetch(need, now_ms, stop)
 
+    def _count(self, now_s: float) -> None:
+        if now_s - self._gauge_s < _GAUGE_S:
+            return
+        self._gauge_s = now_s
+        waiting = {of: self._plan.waiting(past) for of, past in (("today", False), ("past", True))}
+        for of, instruments in waiting.items():
+            metrics.BACKFILL_WAITING.labels(of).set(instruments)
+        if self._calls and not any(waiting.values()):
+            log.info("history is complete", calls=self._calls)
+            self._calls = 0
+
     async def _fetch(self, need: Need, now_ms: int, stop: asyncio.Event) -> None:
+        self._calls += 1
         try:
-            bars = await history.intraday(self._rest, need.key)
+            if need.past:
+                bars = await history.finished(self._rest, need.key, on(need.from_ms), on(need.to_ms - DAY_MS))
+                found = self._of_finished_days(need, now_ms, bars)
+            else:
+                found = self._of_today(need, now_ms, await history.intraday(self._rest, need.key))
         except VenueError as error:
+            metrics.BACKFILL_CALLS.labels("refused").inc()
             log.warning("no history", instrument=need.key, reason=str(error))
-            self._plan.drop(need.key)
+            self._plan.refused(need)
         except Unavailable as error:
-            log.info("history has to wait", reason=str(error), waiting=len(self._plan))
-            self._plan.again(need, now_ms)
-            await pause(stop, _REFUSED_S if isinstance(error, Throttled | Blocked) else _UNREACHED_S)
+            await self._wait(need, now_ms, error, stop)
         else:
-            end_ms = min(need.to_ms, self._plan.served(need, now_ms))
-            found = [bar for bar in bars if need.from_ms <= bar.ts < end_ms]
+            metrics.BACKFILL_CALLS.labels("answered").inc()
+            self._failures = 0
             self._collector.learn(found, clock.monotonic_s(), clock.now_ns())
 
-    def filled_to(self) -> int:
-        """Venue time up to which nothing is lacking; 0 where nobody can say."""
-        now_ms = self._collector.clock.at(clock.monotonic_s())
-        return self._plan.filled_to(now_ms) if self._enabled and now_ms and not self._starting else 0
+    async def _wait(self, need: Need, now_ms: int, error: Unavailable, stop: asyncio.Event) -> None:
+        """The venue is away or has had enough of us: less and less often, up to once a minute."""
+        metrics.BACKFILL_CALLS.labels("unavailable").inc()
+        log.info("history has to wait", reason=str(error), today=self._plan.waiting(False))
+        self._plan.again(need, now_ms)
+        first_s = _REFUSED_S if isinstance(error, Throttled | Blocked) else _UNREACHED_S
+        await pause(stop, min(first_s * 2 ** min(self._failures, 6), _PAUSE_MAX_S))
+        self._failures += 1
+
+    def _of_today(self, need: Need, now_ms: int, bars: Sequence[HistoryBar]) -> list[HistoryBar]:
+        end_ms = min(need.to_ms, self._plan.served(need, now_ms))
+        found = [
+            bar for bar in bars if need.from_ms <= bar.ts < end_ms and self._plan.in_session(bar.instrument, bar.ts)
+        ]
+        self._told.note(found)
+        return found
+
+    def _of_finished_days(self, need: Need, now_ms: int, bars: Sequence[HistoryBar]) -> list[HistoryBar]:
+        """What we lack, and what is now told otherwise than on the day itself."""
+        answer = self._plan.finished(need, now_ms, {midnight(bar.ts) for bar in bars})
+        found = []
+        for bar in bars:
+            fills, final = answer.fills(bar.ts), midnight(bar.ts) in answer.days
+            if fills or (final and self._told.differs(bar) and self._plan.in_session(bar.instrument, bar.ts)):
+                found.append(bar.model_copy(update={"fills": fills, "final": final}))
+        self._told.note(bar for bar in found if not bar.final)
+        self._told.settle(need.key, answer.days)
+        return found

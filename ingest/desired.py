@@ -6,12 +6,23 @@ ones are listed), commands add to it and take from it. So the state holds what c
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import orjson
 
-from schemas.commands import Command, FeedConnect, FeedDisconnect, FeedSubscribe, FeedUnsubscribe, Mode
+from schemas.commands import (
+    Command,
+    FeedBackfill,
+    FeedConnect,
+    FeedDisconnect,
+    FeedSubscribe,
+    FeedUnsubscribe,
+    Mode,
+)
 from schemas.errors import Rejected
+
+_DAY_MS: Final = 86_400_000
+_BACKFILL_MAX_MS: Final = 31 * _DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class Desired:
     added: Mapping[str, Mode] = field(default_factory=dict)  # also: in another mode than the settings'
     removed: frozenset[str] = frozenset()
     filled_to: int = 0  # venue time up to which the bars lack nothing that history could give
+    final_to: int = 0  # the first day on which history has not had the last word, its midnight
     publisher: str = ""  # the process that publishes the shard, or did so last
     changes: int = 0  # by commands so far: of two that are known, which is the later one
 
@@ -77,6 +89,12 @@ def apply(
             kept = {key: mode for key, mode in desired.added.items() if key not in gone}
             wish = replace(desired, added=kept, removed=desired.removed | (base.keys() & set(gone)))
             return wish, {"unsubscribed": gone}
+        case FeedBackfill():
+            if command.to_ms - command.from_ms > _BACKFILL_MAX_MS:
+                raise Rejected(f"at most {_BACKFILL_MAX_MS // _DAY_MS} days of history can be asked for at once")
+            # A hole of these days has to survive a crash; an older one is found by another audit.
+            recent = command.from_ms > desired.filled_to - _DAY_MS
+            return replace(desired, filled_to=min(desired.filled_to, command.from_ms)) if recent else desired, {}
 
 
 def _refuse_unknown(keys: Iterable[str], known: Callable[[str], bool]) -> None:

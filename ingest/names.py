@@ -53,6 +53,13 @@ def _belongs(instrument: Instrument, symbol: str, on: date) -> bool:
     return near and (instrument.underlying_symbol or "").upper() == symbol
 
 
+def urgency(instrument: Instrument | None, spot: float) -> float:
+    """`rank`, and of options those nearest the money first; `spot` is 0 where the underlying's price is not known."""
+    if instrument is None or instrument.strike is None or not spot > 0:
+        return rank(instrument)
+    return rank(instrument) + min(abs(instrument.strike / spot - 1), 0.99)
+
+
 def rank(instrument: Instrument | None) -> int:
     """Whose history comes first."""
     if instrument is None:

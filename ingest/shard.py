@@ -20,7 +20,7 @@ from ingest.desired import Desired, apply
 from ingest.mending import mend
 from ingest.status import Reporter
 from schemas import streams, ticks
-from schemas.commands import COMMAND, Mode
+from schemas.commands import COMMAND, FeedBackfill, Mode
 from schemas.errors import Rejected
 from schemas.events import Event, EventKind, FeedState
 from schemas.ticks import FeedMark
@@ -87,8 +87,8 @@ class Shard:
         )
         if wish.settings != self._ingest.asked:
             wish = Desired(self._ingest.asked)
-        filled_to = saved.filled_to if saved else 0
-        self._wish = replace(wish, filled_to=filled_to, publisher=self._bus.instance)
+        filled_to, final_to = (saved.filled_to, saved.final_to) if saved else (0, 0)
+        self._wish = replace(wish, filled_to=filled_to, final_to=final_to, publisher=self._bus.instance)
 
     def _afresh(self, published: Published, covered_to: int) -> None:
         """As if the shard had never been ours: what waits is dropped, what is followed starts anew."""
@@ -114,6 +114,7 @@ class Shard:
         await self._save(self._collector.registry(self.number, keys), self._ingest.catalogue.terms(keys))
         if self._covered_to:
             self._ingest.backfill.ended(keys, min(self._covered_to, self._wish.filled_to or self._covered_to))
+            self._ingest.backfill.resumed(keys, self._wish.final_to)
             self._covered_to = 0
         self._ingest.feed.want(self.number, keys)
         self.reporter.news()
@@ -149,7 +150,7 @@ class Shard:
 
     async def _finish(self) -> None:
         """No more frames; what has arrived is still published."""
-        filled_to = self._ingest.backfill.filled_to()  # while we still know
+        history = self._ingest.backfill.filled_to(), self._ingest.backfill.final_to()  # while we still know
         self._ingest.feed.want(self.number, {})
         await self._ingest.feed.settled()
         self._collector.flush()
@@ -157,7 +158,7 @@ class Shard:
             await self._write()
         while await self._write_quotes():
             pass
-        await self._save_filled_to(filled_to)
+        await self._save_filled_to(*history)
 
     async def _write(self) -> None:
         write = self._box.take()
@@ -187,11 +188,11 @@ class Shard:
         if self._box:
             return
         self._state_s = now_s
-        await self._save_filled_to(self._ingest.backfill.filled_to())
+        await self._save_filled_to(self._ingest.backfill.filled_to(), self._ingest.backfill.final_to())
 
-    async def _save_filled_to(self, filled_to: int) -> None:
+    async def _save_filled_to(self, filled_to: int, final_to: int) -> None:
         if filled_to:
-            self._wish = replace(self._wish, filled_to=filled_to)
+            self._wish = replace(self._wish, filled_to=filled_to, final_to=final_to)
             await self._save({})
 
     def _report(self, now_s: float) -> None:
@@ -245,12 +246,23 @@ class Shard:
                 mine=lambda key: self._ingest.owns(self.number, key),
                 known=self._ingest.catalogue.__contains__,
             )
+            if isinstance(command, FeedBackfill):
+                answer = {"asked_for": self._fill(command)}
         except Rejected as refusal:
             return [self._reply(command_id, str(refusal), {"ok": False})]
         except (ValidationError, orjson.JSONDecodeError) as error:
             why = _first_line(error)
             return [self._inbox.reject(entry, why), self._reply(command_id, why, {"ok": False})]
         return [self._reply(command_id, f"{kind} done", {"ok": True, **answer})]
+
+    def _fill(self, command: FeedBackfill) -> int:
+        """Ask history; the number of instruments that it is asked about."""
+        if not self._ingest.settings.teji_backfill:
+            raise Rejected("history is switched off: set TEJI_BACKFILL=true")
+        keys = [key for key in command.instruments if self._ingest.owns(self.number, key)]
+        if not command.instruments and command.shard in (None, self.number):
+            keys = list(self._wish.carried(self._base))
+        return self._ingest.backfill.ask(keys, command.from_ms, command.to_ms)
 
     def _reply(self, command_id: str, message: str, data: dict[str, Any]) -> Output:
         return self._event(EventKind.REPLY, message, {"command": command_id, "shard": self.number, **data})

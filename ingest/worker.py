@@ -1,7 +1,8 @@
 """The shell of ingest: one feed for all shards of this process, and which shards those are."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import Final
 
 import structlog
@@ -15,11 +16,12 @@ from bus.life import Worker, together, until_done
 from bus.settings import Calendar
 from bus.wait import pause
 from ingest import merge, names
-from ingest.backfill import Backfill, Plan
+from ingest.backfill import Backfill
 from ingest.catalogue import Catalogue
 from ingest.collector import Collector
 from ingest.desired import Desired
 from ingest.feed import Feed
+from ingest.plan import Plan
 from ingest.shard import NAME, Shard
 from ingest.sockets import Sockets, is_anothers
 from market import sessions
@@ -65,7 +67,7 @@ class Ingest:
         self.collector.wake = self._wake
         self.collector.overflowed = self._overflowed
         self.catalogue = Catalogue(self.settings, self._now_ms)
-        plan = Plan(lambda key: names.rank(self.catalogue.get(key)), self._warmup_ms)
+        plan = Plan(self._urgency, self._warmup_ms, self._sessions, self.settings.teji_backfill_days)
         self.backfill = Backfill(plan, rest, self.collector, self.settings.teji_backfill)
         self.feed = Feed(
             self.settings, rest, tokens, self.collector, self.backfill, is_open=self._is_open, changed=self._changed
@@ -119,6 +121,23 @@ class Ingest:
     def _warmup_ms(self, key: str) -> int:
         instrument = self.catalogue.get(key)
         return self.settings.teji_warmup_min * 60_000 if instrument and instrument.is_option else _SESSION_MS
+
+    def _sessions(self, key: str, on: date) -> Sequence[tuple[int, int]]:
+        """Continuous trading of an instrument; the whole day where the calendar knows nothing of it."""
+        instrument, session = self.catalogue.get(key), SessionClass.ORDINARY
+        if self.settings.teji_calendar is Calendar.ALWAYS:
+            session = SessionClass.ALWAYS_OPEN
+        elif instrument is not None:
+            session = session_class(instrument, on)
+        try:
+            return sessions.continuous(sessions.segment_of(key), session, on)
+        except (Rejected, Misconfigured):
+            return sessions.continuous(sessions.segment_of(key), SessionClass.ALWAYS_OPEN, on)
+
+    def _urgency(self, key: str) -> float:
+        instrument = self.catalogue.get(key)
+        underlying = instrument.underlying_key if instrument else None
+        return names.urgency(instrument, self.collector.price(underlying) if underlying else 0.0)
 
     # What belongs to the process and not to a shard
 
@@ -216,6 +235,7 @@ class Ingest:
             connections=len(self.feed.carrying(keys)),
             desired=len(keys),
             seen=len(keys) - len(self.collector.unseen(keys)),
+            history_waiting=self.backfill.waiting(keys),
             reason=reason,
             segments=dict(sorted(self.collector.statuses.items())),
         )

@@ -1,9 +1,12 @@
 """What people and programs ask of the workers: entries of `commands`."""
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+
+_FIRST_MS: Final = 1_640_975_400_000  # 2022, when the venue's minutes begin
+_LAST_MS: Final = 4_102_444_800_000
 
 InstrumentKey = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Z_]{3,20}\|[^,|\x00-\x1f]{1,64}$", max_length=80)
@@ -40,5 +43,23 @@ class FeedUnsubscribe(_Command):
     instruments: list[InstrumentKey] = Field(min_length=1, max_length=5000)
 
 
-Command = Annotated[FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe, Field(discriminator="kind")]
+class FeedBackfill(_Command):
+    """Ask the venue's history for the minutes in [from_ms, to_ms) that we have no bar of, or no whole one."""
+
+    kind: Literal["feed.backfill"] = "feed.backfill"
+    from_ms: int = Field(ge=_FIRST_MS, le=_LAST_MS)
+    to_ms: int = Field(ge=_FIRST_MS, le=_LAST_MS)
+    instruments: list[InstrumentKey] = Field(default=[], max_length=5000)  # none: all that are subscribed
+    shard: int | None = Field(None, ge=0)  # this one's only
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.from_ms >= self.to_ms:
+            raise ValueError("to_ms is not after from_ms")
+        return self
+
+
+Command = Annotated[
+    FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe | FeedBackfill, Field(discriminator="kind")
+]
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)

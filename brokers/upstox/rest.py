@@ -70,6 +70,10 @@ class Rest:
         self._budget = budget
         self._turn = asyncio.Lock()
 
+    def wait_s(self) -> float:
+        """How long the next counted call would have to wait for its turn."""
+        return self._budget.wait_s()
+
     async def get(self, path: str, params: dict[str, str] | None = None, *, counted: bool = True) -> Any:
         """The `data` of a successful answer."""
         if counted:

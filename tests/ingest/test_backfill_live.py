@@ -2,19 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import orjson
 import pytest
 
 import ingest.backfill
+import ingest.plan
 from bench.frames import START_MS, keys
 from brokers.upstox.rest import Budget, Rest, http_client, path_part
 from bus import clock
 from bus.inbox import Published
-from ingest.backfill import Backfill, Plan
+from ingest.backfill import Backfill
 from ingest.collector import Collector
+from ingest.plan import Plan
+from market import sessions
 from proto import feed_pb2 as pb
 from schemas.ticks import SessionClass
 from tests.brokers.scripted import Answer, Scripted, scripted, success
@@ -48,6 +52,7 @@ class House:
         """A frame arrives: it tells the time."""
         frame = pb.FeedResponse(type=pb.Type.market_info, currentTs=ts)
         self.collector.take(frame.SerializeToString(), self.collector.frame_ns + 1, clock.monotonic_s())
+        self.collector.flush()
 
     def learnt(self) -> dict[str, list[int]]:
         """Instrument -> minutes after 09:15, from what is to be published so far."""
@@ -75,13 +80,17 @@ class House:
                 await asyncio.sleep(0.005)
 
 
+def hours(key: str, on: date) -> Sequence[tuple[int, int]]:
+    return sessions.continuous(sessions.segment_of(key), SessionClass.ORDINARY, on)
+
+
 @contextlib.asynccontextmanager
 async def house(enabled: bool = True) -> AsyncIterator[House]:
     async with scripted() as venue, http_client() as client:
         collector = Collector(1, 1 << 30, lambda _: SessionClass.ORDINARY)
         collector.outbox(0).resume(Published(0), False, 0.0)
         rest = Rest(client, venue.url, lambda: "token", Budget((), lambda: 0.0))
-        backfill = Backfill(Plan(lambda _: 0, lambda _: 60 * MINUTE), rest, collector, enabled)
+        backfill = Backfill(Plan(lambda _: 0, lambda _: 60 * MINUTE, hours, 5), rest, collector, enabled)
         stop = asyncio.Event()
         running = asyncio.create_task(backfill.run(stop))
         try:
@@ -134,7 +143,7 @@ async def test_an_instrument_whose_history_is_refused_is_passed_over(bad: Answer
 async def test_a_venue_that_is_busy_is_asked_again_later(monkeypatch: pytest.MonkeyPatch, busy: Answer) -> None:
     for name in ("_REFUSED_S", "_UNREACHED_S"):
         monkeypatch.setattr(ingest.backfill, name, 0.01)
-    monkeypatch.setattr(ingest.backfill, "_RETRY_MS", 10)
+    monkeypatch.setattr(ingest.plan, "_RETRY_MS", 10)
     async with house() as of:
         of.venue.on(path(A), busy, busy, candles())
         of.backfill.started([A])
