@@ -28,6 +28,11 @@ BACKFILL_CALLS = Counter("teji_backfill_calls_total", "Calls for candles, by how
 BARS = Counter("teji_bars_total", "Bars published", ["kind"])  # new or revised
 CHAINS = Counter("teji_chains_total", "Option chains published", ["kind"])  # first or revised
 LATE_PANELS = Counter("teji_late_panels_total", "Panels that came after their minute's chains were over for good")
+OWN_GREEKS = Counter("teji_own_greeks_total", "Options whose bars have left, by the flag of their own Greeks", ["flag"])
+GREEKS_COMPARED = Gauge("teji_greeks_compared", "Options of the last minute with own and venue's Greeks", ["shard"])
+GREEKS_DRIFT = Gauge(
+    "teji_greeks_drift", "Distance of own from venue's, last minute; iv is a fraction", ["shard", "value", "stat"]
+)
 LAG_MS = Gauge("teji_stream_lag_ms", "Age of what a group has yet to read, 0 when caught up", ["stream", "group"])
 PENDING = Gauge("teji_stream_pending", "Entries delivered and not yet committed", ["stream", "group"])
 HOP_S = Histogram("teji_hop_seconds", "Time from an entry's receive stamp to this hop", ["hop"], buckets=_HOPS_S)

@@ -91,6 +91,10 @@ class Settings(BaseSettings):
     )
     teji_grace_ms: int = Field(2000, ge=0, le=60_000, description="Venue time between a minute's end and its bars")
 
+    teji_rate: float = Field(
+        0.0525, ge=-0.1, le=1.0, description="Interest rate a year for own Greeks, as a fraction: the repo rate"
+    )
+
     # How it runs
     teji_shards: int = Field(1, ge=1, le=256, description="Parts the instruments are spread over")
     teji_lease_s: float = Field(3.0, ge=0.5, le=60, description="A dead worker's shards move after this long")
