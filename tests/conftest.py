@@ -12,6 +12,7 @@ import pytest
 
 from bus import embedded
 from bus.settings import Settings, load
+from tests.bus.nodes import Nodes, cluster
 
 _NUMBER = itertools.count(1)
 
@@ -26,6 +27,21 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
     """A Redis that nobody else uses, empty."""
     with embedded.servers(settings_in(tmp_path / "home"), postgres=False) as servers:
         yield servers.redis_url
+
+
+@pytest.fixture(scope="session")
+def _redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
+    """Three nodes per test process."""
+    with cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def redis_cluster(_redis_cluster: Nodes) -> Nodes:
+    """A Redis Cluster of three nodes, empty. Others use it too: neither kill a node nor move a slot."""
+    for node in _redis_cluster.masters:
+        node.says("FLUSHALL")
+    return _redis_cluster
 
 
 @pytest.fixture(scope="session")

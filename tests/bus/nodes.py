@@ -1,21 +1,20 @@
 """Real servers that form a Redis Cluster, or stand behind sentinels: started, killed, moved from one to the other."""
 
-import asyncio
 import contextlib
 import os
 import signal
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from redis import Redis
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
 
 from bus.embedded_redis import binary
-from tests.bus.facts import until
 
 _SLOTS: Final = 16384
 _BUS_PORT: Final = 10_000  # above the port of the clients: Redis 6.2 allows no other
@@ -36,12 +35,12 @@ class Node:
         command = [os.fspath(binary("redis-server")), os.fspath(config), *(["--sentinel"] if sentinel else [])]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    async def says(self, *words: Any) -> Any:
-        return await self.client.execute_command(*words)
+    def says(self, *words: Any) -> Any:
+        return self.client.execute_command(*words)
 
-    async def answers(self) -> bool:
+    def answers(self) -> bool:
         try:
-            return bool(await self.client.ping())
+            return bool(self.client.ping())
         except (redis_errors.ConnectionError, redis_errors.BusyLoadingError):
             return False
 
@@ -49,9 +48,18 @@ class Node:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
-    async def end(self) -> None:
-        await self.client.aclose()
+    def end(self) -> None:
+        self.client.close()
         self.kill()
+
+
+def _until(true: Callable[[], bool], what: str, seconds: float) -> None:
+    """Wait for a fact, with a deadline and a name."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"after {seconds:g} s still not: {what}")
+        time.sleep(0.01)
 
 
 def free_port() -> int:
@@ -83,50 +91,50 @@ class Nodes:
     def owner(self, slot: int) -> Node:
         return self.masters[slot * len(self.masters) // _SLOTS]
 
-    async def together(self) -> None:
+    def together(self) -> None:
         """Make one cluster of them."""
         for number, node in enumerate(self.masters):
             count = len(self.masters)
-            await node.says("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            node.says("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
             mine = [slot for slot in range(_SLOTS) if slot * count // _SLOTS == number]
-            await node.says("CLUSTER", "ADDSLOTS", *mine)
+            node.says("CLUSTER", "ADDSLOTS", *mine)
         for node in self.all[1:]:
-            await node.says("CLUSTER", "MEET", "127.0.0.1", self.masters[0].port)
-        await until(self._know_each_other, "the nodes know each other", 30)
+            node.says("CLUSTER", "MEET", "127.0.0.1", self.masters[0].port)
+        _until(self._know_each_other, "the nodes know each other", 30)
         for master, replica in zip(self.masters, self.replicas, strict=False):
-            await replica.says("CLUSTER", "REPLICATE", await master.says("CLUSTER", "MYID"))
-        await until(self._ok, "every node finds the cluster whole", 30)
+            replica.says("CLUSTER", "REPLICATE", master.says("CLUSTER", "MYID"))
+        _until(self._ok, "every node finds the cluster whole", 30)
 
-    async def _know_each_other(self) -> bool:
-        told = [await node.client.execute_command("CLUSTER INFO") for node in self.all]
+    def _know_each_other(self) -> bool:
+        told = [node.client.execute_command("CLUSTER INFO") for node in self.all]
         return all(int(dict(info)["cluster_known_nodes"]) == len(self.all) for info in told)
 
-    async def _ok(self) -> bool:
-        told = [await node.client.execute_command("CLUSTER INFO") for node in self.all]
-        synced = [await node.client.info("replication") for node in self.replicas]
+    def _ok(self) -> bool:
+        told = [node.client.execute_command("CLUSTER INFO") for node in self.all]
+        synced = [node.client.info("replication") for node in self.replicas]
         return all(dict(info)["cluster_state"] == "ok" for info in told) and all(
             info["role"] == "slave" and info["master_link_status"] == "up" for info in synced
         )
 
-    async def begin_moving(self, slot: int, to: Node) -> None:
+    def begin_moving(self, slot: int, to: Node) -> None:
         """From now on the slot's keys move one by one: `from` asks to ask `to` for those it does not have."""
         source = self.owner(slot)
-        await to.says("CLUSTER", "SETSLOT", slot, "IMPORTING", await source.says("CLUSTER", "MYID"))
-        await source.says("CLUSTER", "SETSLOT", slot, "MIGRATING", await to.says("CLUSTER", "MYID"))
+        to.says("CLUSTER", "SETSLOT", slot, "IMPORTING", source.says("CLUSTER", "MYID"))
+        source.says("CLUSTER", "SETSLOT", slot, "MIGRATING", to.says("CLUSTER", "MYID"))
 
-    async def move_keys(self, slot: int, to: Node) -> None:
+    def move_keys(self, slot: int, to: Node) -> None:
         source = self.owner(slot)
-        keys = await source.says("CLUSTER", "GETKEYSINSLOT", slot, 1000)
+        keys = source.says("CLUSTER", "GETKEYSINSLOT", slot, 1000)
         if keys:
-            await source.says("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
+            source.says("MIGRATE", "127.0.0.1", to.port, "", 0, 5000, "KEYS", *keys)
 
-    async def end_moving(self, slot: int, to: Node) -> None:
+    def end_moving(self, slot: int, to: Node) -> None:
         for node in self.masters:
-            await node.says("CLUSTER", "SETSLOT", slot, "NODE", await to.says("CLUSTER", "MYID"))
+            node.says("CLUSTER", "SETSLOT", slot, "NODE", to.says("CLUSTER", "MYID"))
 
 
-@contextlib.asynccontextmanager
-async def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> AsyncIterator[Nodes]:
+@contextlib.contextmanager
+def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> Iterator[Nodes]:
     options: tuple[str, ...] = (
         "cluster-enabled yes",
         "cluster-config-file nodes.conf",
@@ -138,20 +146,21 @@ async def cluster(folder: Path, masters: int = 3, replicas: int = 0) -> AsyncIte
         f"cluster-node-timeout {_NODE_TIMEOUT_MS}",
     )
     nodes = [Node(folder / f"node-{number}", *options) for number in range(masters + replicas)]
-    async with _ended(nodes):
+    with _ended(nodes):
         formed = Nodes(nodes[:masters], nodes[masters:])
-        await formed.together()
+        formed.together()
         yield formed
 
 
-@contextlib.asynccontextmanager
-async def _ended(nodes: Sequence[Node]) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _ended(nodes: Sequence[Node]) -> Iterator[None]:
     try:
         for node in nodes:
-            await until(node.answers, "a node answers", 20)
+            _until(node.answers, "a node answers", 20)
         yield
     finally:
-        await asyncio.gather(*(node.end() for node in nodes))
+        for node in nodes:
+            node.end()
 
 
 @dataclass
@@ -168,8 +177,8 @@ class Watched:
         return f"redis+sentinel://{hosts}/teji"
 
 
-@contextlib.asynccontextmanager
-async def sentinels(folder: Path) -> AsyncIterator[Watched]:
+@contextlib.contextmanager
+def sentinels(folder: Path) -> Iterator[Watched]:
     master = Node(folder / "master")
     replica = Node(folder / "replica", f"replicaof 127.0.0.1 {master.port}")
     watch = (
@@ -178,10 +187,10 @@ async def sentinels(folder: Path) -> AsyncIterator[Watched]:
         "sentinel failover-timeout teji 2000",
     )
     sentinel = Node(folder / "sentinel", *watch, sentinel=True)
-    async with _ended([master, replica, sentinel]):
+    with _ended([master, replica, sentinel]):
 
-        async def known() -> bool:
-            return bool(await sentinel.client.execute_command("SENTINEL", "REPLICAS", "teji"))
+        def known() -> bool:
+            return bool(sentinel.client.execute_command("SENTINEL", "REPLICAS", "teji"))
 
-        await until(known, "the sentinel knows the replica", 30)
+        _until(known, "the sentinel knows the replica", 30)
         yield Watched(master, replica, [sentinel])

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,7 +15,7 @@ from bus.connection import Bus, connect
 from schemas import streams
 from schemas.errors import Misconfigured, Unavailable
 from tests.bus.facts import until
-from tests.bus.nodes import Nodes, sentinels
+from tests.bus.nodes import Node, Nodes, Watched, sentinels
 from tests.bus.nodes import cluster as started
 
 KEYS: Final = [f"key {number}" for number in range(40)]
@@ -22,8 +23,9 @@ KEYS: Final = [f"key {number}" for number in range(40)]
 
 @asynccontextmanager
 async def on_a_cluster(folder: Path, replicas: int = 0) -> AsyncIterator[tuple[Nodes, Bus]]:
-    async with started(folder, replicas=replicas) as nodes, Bus.open(nodes.url) as bus:
-        yield nodes, bus
+    with started(folder, replicas=replicas) as nodes:
+        async with Bus.open(nodes.url) as bus:
+            yield nodes, bus
 
 
 @pytest.mark.parametrize(
@@ -77,11 +79,12 @@ def test_an_address_that_cannot_be_one_is_one_sentence_without_the_password(url:
     assert "hunter2" not in str(caught.value)
 
 
-async def test_commands_of_one_packet_reach_all_nodes_and_their_replies_keep_their_order(tmp_path: Path) -> None:
-    async with on_a_cluster(tmp_path) as (nodes, bus):
+async def test_commands_of_one_packet_reach_all_nodes_and_their_replies_keep_their_order(redis_cluster: Nodes) -> None:
+    nodes = redis_cluster
+    async with Bus.open(nodes.url) as bus:
         assert await bus.packet(*[("SET", key, key) for key in KEYS]) == [b"OK"] * len(KEYS)
         assert await bus.packet(*[("GET", key) for key in KEYS]) == [key.encode() for key in KEYS]
-        sizes = [await node.says("DBSIZE") for node in nodes.masters]
+        sizes = [node.says("DBSIZE") for node in nodes.masters]
         assert all(sizes)
         assert sum(sizes) == len(KEYS)
         assert await bus.redis.get(KEYS[0]) == KEYS[0].encode()
@@ -90,8 +93,8 @@ async def test_commands_of_one_packet_reach_all_nodes_and_their_replies_keep_the
         assert len(await bus.everywhere("PING")) == 3
 
 
-async def test_a_script_is_loaded_on_each_node_that_needs_it(tmp_path: Path) -> None:
-    async with on_a_cluster(tmp_path) as (_, bus):
+async def test_a_script_is_loaded_on_each_node_that_needs_it(redis_cluster: Nodes) -> None:
+    async with Bus.open(redis_cluster.url) as bus:
         for shard in range(9):
             assert await bus.script("renew", [streams.lease("toy", shard)], ["nobody", 1]) == 0
 
@@ -101,11 +104,11 @@ async def test_a_slot_that_has_moved_is_followed(tmp_path: Path) -> None:
         await bus.packet(("SET", "foo", "before"))
         slot = slot_of("foo")
         to = next(node for node in nodes.masters if node is not nodes.owner(slot))
-        await nodes.begin_moving(slot, to)
-        await nodes.move_keys(slot, to)
-        await nodes.end_moving(slot, to)
+        nodes.begin_moving(slot, to)
+        nodes.move_keys(slot, to)
+        nodes.end_moving(slot, to)
         assert await bus.packet(("GET", "foo"), ("SET", "foo", "after"), ("GET", "foo")) == [b"before", b"OK", b"after"]
-        assert await to.says("GET", "foo") == "after"
+        assert to.says("GET", "foo") == "after"
 
 
 async def test_while_a_slot_moves_both_nodes_are_asked(tmp_path: Path) -> None:
@@ -113,12 +116,11 @@ async def test_while_a_slot_moves_both_nodes_are_asked(tmp_path: Path) -> None:
         await bus.packet(("SET", "{foo}:gone", "there"))
         slot = slot_of("foo")
         to = next(node for node in nodes.masters if node is not nodes.owner(slot))
-        await nodes.begin_moving(slot, to)
-        await nodes.move_keys(slot, to)
-        await nodes.owner(slot).says("GET", "x") if slot_of("x") == slot else None
+        nodes.begin_moving(slot, to)
+        nodes.move_keys(slot, to)
         got = await bus.packet(("GET", "{foo}:gone"), ("SET", "{foo}:new", 1), ("GET", "{foo}:new"))
         assert got == [b"there", b"OK", b"1"]
-        assert await nodes.owner(slot).says("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
+        assert nodes.owner(slot).says("CLUSTER", "COUNTKEYSINSLOT", slot) == 0
 
 
 async def test_a_key_whose_node_is_gone_is_unavailable_and_others_are_not(tmp_path: Path) -> None:
@@ -135,10 +137,7 @@ async def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
         key = next(key for key in KEYS if nodes.owner(slot_of(key)) is nodes.masters[0])
         await bus.packet(("SET", key, "kept"))
 
-        async def replicated() -> bool:
-            return bool(await nodes.replicas[0].says("DBSIZE"))
-
-        await until(replicated, "the replica has it")
+        await until(lambda: nodes.replicas[0].says("DBSIZE"), "the replica has it")
         nodes.masters[0].kill()
 
         async def answered() -> bool:
@@ -150,24 +149,22 @@ async def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
         assert await until(answered, "the replica answers for it", 20) < 15
 
 
-async def test_a_single_server_is_not_taken_for_a_cluster_nor_the_reverse(tmp_path: Path, redis_url: str) -> None:
-    from tests.bus.nodes import Node
-
-    alone = Node(tmp_path / "alone")
+async def test_a_single_server_is_not_taken_for_a_cluster_nor_the_reverse(tmp_path: Path, redis_cluster: Nodes) -> None:
+    alone = Node(tmp_path)
     try:
         await until(alone.answers, "it answers")
         async with Bus.open(alone.url.replace("redis://", "redis+cluster://")) as bus:
             with pytest.raises(Misconfigured, match="single server"):
                 await bus.check()
     finally:
-        await alone.end()
-    async with started(tmp_path / "cluster") as nodes, Bus.open(nodes.masters[1].url) as bus:
+        alone.end()
+    async with Bus.open(redis_cluster.masters[1].url) as bus:
         with pytest.raises(Misconfigured, match=r"redis\+cluster://"):
             await bus.check()
 
 
-async def test_a_cancelled_read_leaves_no_task_and_no_reply_behind(tmp_path: Path) -> None:
-    async with on_a_cluster(tmp_path) as (_, bus):
+async def test_a_cancelled_read_leaves_no_task_and_no_reply_behind(redis_cluster: Nodes) -> None:
+    async with Bus.open(redis_cluster.url) as bus:
         waiting = asyncio.create_task(bus.packet(("XREAD", "BLOCK", 5000, "STREAMS", "foo", "$"), ("GET", "bar")))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -177,14 +174,16 @@ async def test_a_cancelled_read_leaves_no_task_and_no_reply_behind(tmp_path: Pat
 
 
 async def test_the_address_of_sentinels_leads_to_the_server_and_later_to_its_replica(tmp_path: Path) -> None:
-    async with sentinels(tmp_path) as watched, Bus.open(watched.url) as bus:
+    with sentinels(tmp_path) as watched:
+        await lead_to_the_replica(watched)
+
+
+async def lead_to_the_replica(watched: Watched) -> None:
+    async with Bus.open(watched.url) as bus:
         assert await bus.check()
         await bus.packet(("SET", "foo", "kept"))
 
-        async def replicated() -> bool:
-            return bool(await watched.replica.says("GET", "foo") == "kept")
-
-        await until(replicated, "the replica has it")
+        await until(lambda: watched.replica.says("GET", "foo") == "kept", "the replica has it")
         watched.master.kill()
 
         async def written() -> bool:
@@ -194,11 +193,9 @@ async def test_the_address_of_sentinels_leads_to_the_server_and_later_to_its_rep
                 return False
 
         await until(written, "the replica has taken over", 30)
-        assert await watched.replica.says("GET", "bar") == "1"
+        assert watched.replica.says("GET", "bar") == "1"
 
 
 def test_the_nodes_of_an_address() -> None:
-    from urllib.parse import urlsplit
-
     parts = urlsplit("rediss+cluster://me:pa,ss@a:1,b,[::1]:3?x=y")
     assert cluster.addresses(parts) == [("a", 1), ("b", 6379), ("::1", 3)]
