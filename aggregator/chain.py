@@ -96,47 +96,47 @@ class ChainBuilder:
 
     # Panels
 
-    def add(self, one: Panel, at_ms: int) -> list[Made]:
-        """A panel that Redis took at `at_ms`. A repetition changes nothing."""
+    def add(self, one: Panel, at_ms: int) -> Iterator[Made]:
+        """A panel that Redis took at `at_ms`. A repetition changes nothing.
+
+        What leaves is made one by one, so that the caller may do something else in between; it has to take all.
+        """
         if not 0 <= one.shard < self._shards:
             raise Rejected(f"a panel of shard {one.shard}, where TEJI_SHARDS is {self._shards}")
-        made = self.due(at_ms)
+        yield from self.due(at_ms)
         if one.ts <= self._floor_ms:
             self.late += 1
-            return made
+            return
         minute = self._minutes.setdefault(one.ts, _Minute(one.ts, at_ms))
         if minute.is_whole or one.shard in minute.panels:
-            return made
+            return
         self._see_open_interest(one)
         minute.panels[one.shard] = one
         if len(minute.panels) == self._shards:
-            made += self._leaving(minute)
+            yield from self._leaving(minute)
             minute.is_whole = True
             minute.panels.clear()
         elif minute.due_ms is None:
             minute.due_ms = at_ms + PATIENCE_MS
-        return made
 
     @property
     def next_due_ms(self) -> int | None:
         """When, by Redis's time, something leaves even if nothing more comes."""
         return min((one.due_ms for one in self._minutes.values() if one.due_ms is not None), default=None)
 
-    def due(self, now_ms: int) -> list[Made]:
-        """What leaves because Redis's time is `now_ms` and everything that it took before was added."""
-        made: list[Made] = []
+    def due(self, now_ms: int) -> Iterator[Made]:
+        """What leaves because Redis's time is `now_ms` and everything that it took before was added. Take all."""
         for ts in sorted(self._minutes):
             minute = self._minutes[ts]
             if minute.due_ms is not None and minute.due_ms <= now_ms:
-                made += self._leaving(minute)
+                yield from self._leaving(minute)
         for ts in sorted(self._minutes):
             if self._minutes[ts].first_ms > now_ms - KEEP_MS and len(self._minutes) <= MINUTES_MAX:
                 break
             minute = self._minutes.pop(ts)
             self._floor_ms = ts
             if minute.due_ms is not None:
-                made += self._leaving(minute)
-        return made
+                yield from self._leaving(minute)
 
     def pending(self) -> list[Panel]:
         """Panels of minutes that are not whole yet: after `restore` their terms are to be looked up again."""
@@ -156,7 +156,7 @@ class ChainBuilder:
 
     # Chains
 
-    def _leaving(self, minute: _Minute) -> list[Made]:
+    def _leaving(self, minute: _Minute) -> Iterator[Made]:
         panels = [minute.panels[shard] for shard in sorted(minute.panels)]
         of = self._layout(_WHOLE, panels)
         rec = np.concatenate([one.rec for one in panels])
@@ -167,7 +167,7 @@ class ChainBuilder:
             "rate": self._rate,
         }
         minute.rev, minute.due_ms = minute.rev + 1, None
-        return list(self._chains(chain_minute.Minute.of(minute.ts, of.keys, rec, base), of, seen))
+        yield from self._chains(chain_minute.Minute.of(minute.ts, of.keys, rec, base), of, seen)
 
     def _chains(self, minute: chain_minute.Minute, of: Layout, seen: Mapping[str, Any]) -> Iterator[Made]:
         """Of every expiry that still traded when the minute began."""

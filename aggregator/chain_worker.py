@@ -4,7 +4,7 @@ It runs beside the aggregator of its shard, under the same lease, with a group a
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from typing import Final
 
@@ -16,7 +16,7 @@ from bus import clock, metrics
 from bus.connection import Bus
 from bus.inbox import Entry, Inbox, Missed, Output, Value, Writer, order
 from bus.settings import Calendar
-from market import sessions
+from market import black76, sessions
 from schemas import panel, streams
 from schemas.errors import Misconfigured, Rejected
 from schemas.events import Event, EventKind
@@ -50,6 +50,11 @@ def day_before(calendar: Calendar) -> DayBefore:
         return on - timedelta(days=1), (on - _EPOCH).days * _DAY_MS - _IST_MS
 
     return always if calendar is Calendar.ALWAYS else by_the_exchange
+
+
+def warm() -> None:
+    """Load the compiled option model, or compile it."""
+    black76.warm()
 
 
 class ChainShard:
@@ -93,7 +98,7 @@ class ChainShard:
         for entry in batch.entries:
             outputs += await self._fold(inbox, entry)
         if waits and not batch:
-            outputs += self._outputs(self._builder.due(now_ms))
+            outputs += await self._outputs(self._builder.due(now_ms))
         return outputs
 
     async def _fold(self, inbox: Inbox, entry: Entry) -> list[Output]:
@@ -101,11 +106,11 @@ class ChainShard:
             one = panel.unpack(entry.fields)
             await self._look_up(one)
             late = self._builder.late
-            made = self._builder.add(one, order(entry.id)[0])
+            outputs = await self._outputs(self._builder.add(one, order(entry.id)[0]))
             metrics.LATE_PANELS.inc(self._builder.late - late)
-            return self._outputs(made)
         except (ValueError, Rejected) as error:
             return [inbox.reject(entry, str(error))]
+        return outputs
 
     async def _look_up(self, one: Panel) -> None:
         """Terms of the instruments that are new to us, on a new date of all."""
@@ -119,10 +124,14 @@ class ChainShard:
                 }
             )
 
-    def _outputs(self, made: Sequence[Made]) -> list[Output]:
-        for one in made:
-            metrics.CHAINS.labels("revised" if one.rev else "first").inc()
-        return list(map(self._chain, made))
+    async def _outputs(self, leaving: Iterable[Made]) -> list[Output]:
+        """Chains take milliseconds each: between them the bars of this shard have their turn."""
+        outputs = []
+        for made in leaving:
+            metrics.CHAINS.labels("revised" if made.rev else "first").inc()
+            outputs.append(self._chain(made))
+            await asyncio.sleep(0)
+        return outputs
 
     def _chain(self, made: Made) -> Output:
         fields: dict[str, Value] = {

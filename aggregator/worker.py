@@ -7,12 +7,15 @@ from typing import Final
 
 import structlog
 
+from aggregator import chain_worker
 from aggregator.bars import BarBuilder, Closed, Printed, Produced, warm
+from aggregator.chain import ChainBuilder
+from aggregator.chain_worker import ChainShard, day_before
 from bus import clock, metrics
 from bus.connection import Bus
 from bus.inbox import Batch, Entry, Inbox, Missed, Output, Value, Writer, order
 from bus.lease import Keeper, Lease
-from bus.life import Worker
+from bus.life import Worker, together
 from market import sessions
 from schemas import streams, ticks
 from schemas.errors import Misconfigured, Rejected
@@ -33,10 +36,15 @@ _SILENCE_MS: Final = 3_000  # ingest says something every second; when it does n
 async def run(worker: Worker, stop: asyncio.Event) -> None:
     settings = worker.settings
     warm()  # before there is a lease to keep: loading compiled code blocks for half a second
+    chain_worker.warm()
 
     async def work(lease: Lease, over: asyncio.Event) -> None:
         builder = BarBuilder(hours, settings.teji_grace_ms)
-        await Shard(worker.bus, worker.writer(lease), lease.shard, builder).run(over)
+        chains = ChainBuilder(settings.teji_shards, settings.teji_rate, day_before(settings.teji_calendar))
+        await together(
+            Shard(worker.bus, worker.writer(lease), lease.shard, builder).run(over),
+            ChainShard(worker.bus, worker.writer(lease), lease.shard, chains).run(over),
+        )
 
     await Keeper(worker.bus, NAME, settings.teji_shards, settings.teji_lease_s, work).run(stop)
 
