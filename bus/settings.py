@@ -90,6 +90,9 @@ class Settings(BaseSettings):
         Calendar.EXCHANGE, description="`exchange`: bars in trading hours only; `always`: the demo never closes"
     )
     teji_grace_ms: int = Field(2000, ge=0, le=60_000, description="Venue time between a minute's end and its bars")
+    teji_tape: bool = Field(False, description="Record everything that the feed brings, for `teji replay`")
+    teji_tape_keep_days: int = Field(7, ge=1, description="Days of tapes kept")
+    teji_tape_max_gb: float = Field(20.0, gt=0, description="GB that all tapes may take; the oldest go first")
 
     teji_rate: float = Field(
         0.0525, ge=-0.1, le=1.0, description="Interest rate a year for own Greeks, as a fraction: the repo rate"

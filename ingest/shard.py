@@ -19,8 +19,9 @@ from ingest import quotes
 from ingest.desired import Desired, apply
 from ingest.mending import mend
 from ingest.status import Reporter
+from ingest.tape.shards import ShardTape
 from schemas import streams, ticks
-from schemas.commands import COMMAND, FeedBackfill, Mode
+from schemas.commands import COMMAND, TAPE_RECORD, FeedBackfill, Mode, TapeRecord
 from schemas.errors import Rejected
 from schemas.events import Event, EventKind, FeedState
 from schemas.ticks import FeedMark
@@ -53,6 +54,7 @@ class Shard:
         self._edition: date | None = None  # of the instruments, at that time
         self._covered_to = 0  # where the stream breaks off
         self._quiet_s = self._state_s = clock.monotonic_s()
+        self._tape = ShardTape(ingest.tape.recorder, bus, number)
 
     async def run(self, over: asyncio.Event) -> None:
         """Until it is over. Raises Unavailable or LeaseLost; nothing is lost."""
@@ -122,6 +124,7 @@ class Shard:
     async def _save(self, registry: Mapping[Any, str], terms: Mapping[Any, str] | None = None) -> None:
         self._ingest.wishes[self.number] = self._wish
         hashes = {streams.instruments(self.number): registry, streams.terms(self.number): terms or {}}
+        self._ingest.tape.recorder.hashes(self.number, hashes)
         await self._writer.write(
             now_s=clock.monotonic_s(),
             hashes={key: fields for key, fields in hashes.items() if fields},
@@ -144,6 +147,8 @@ class Shard:
             while self._box and not over.is_set():
                 await self._write()
                 self._quiet_s = clock.monotonic_s()
+            if self._tape.wants_cut and not self._box:
+                await self._tape.cut()
             await self._write_quotes()
             if now_s - self._state_s >= _STATE_S:
                 await self._write_filled_to(now_s)
@@ -162,9 +167,11 @@ class Shard:
 
     async def _write(self) -> None:
         write = self._box.take()
+        self._tape.taken(write)
         sequence = (streams.sequence(NAME, self.number), write.number)
         ids = await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
         self._box.done(clock.monotonic_s(), ids)
+        await self._tape.wrote(write, ids)
         self._collector.weigh()
         if not self._collector.congested:
             self._ingest.feed.relieve()
@@ -201,6 +208,9 @@ class Shard:
             gap = self._collector.gaps.pop(0)
             message = f"{gap['frames']} frames were dropped: Redis was away for longer than the buffer lasts"
             self._box.put(self._event(EventKind.GAP, message, gap))
+        while self._ingest.tape.news:
+            news = self._ingest.tape.news.pop(0)
+            self._box.put(self._event(news.kind, news.message, news.data))
         if self.reporter.is_due(now_s):
             status = self._ingest.status(self.number, self._wish, self._base)
             if self.reporter.has_news(status, now_s):
@@ -226,18 +236,23 @@ class Shard:
                 continue
             batch = await self._inbox.read(count=100, block_ms=500)
             if batch:
+                before = self._wish
                 outputs = [output for entry in batch.entries for output in self._one(entry)]
                 await self._inbox.commit(outputs, snapshot=self._wish.dump(), now_s=clock.monotonic_s())
-                await self._carry()
+                if self._wish is not before:
+                    await self._carry()
 
     def _one(self, entry: Entry) -> list[Output]:
         """Apply one command; the reply is an event that names it."""
         kind = entry.fields.get(b"kind", b"").decode(errors="replace")
-        if not kind.startswith("feed."):
+        if not kind.startswith("feed.") and kind != TAPE_RECORD:
             return []  # another worker's
         command_id = entry.fields.get(b"id", b"").decode(errors="replace")
         try:
             body = orjson.loads(entry.fields.get(b"data", b"{}"))
+            if kind == TAPE_RECORD:
+                told = self._ingest.tape.ask(TapeRecord.model_validate(body).seconds)
+                return [self._reply(command_id, f"{kind} done", {"ok": True, **told})]
             command = COMMAND.validate_python({**body, "kind": kind} if isinstance(body, dict) else body)
             self._wish, answer = apply(
                 self._wish,

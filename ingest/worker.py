@@ -24,6 +24,7 @@ from ingest.feed import Feed
 from ingest.plan import Plan
 from ingest.shard import NAME, Shard
 from ingest.sockets import Sockets, is_anothers
+from ingest.tape.keeper import Keeper as TapeKeeper
 from market import sessions
 from market.instruments import session_class
 from proto import decode
@@ -66,6 +67,9 @@ class Ingest:
         self.collector = Collector(self.settings.teji_shards, self.settings.teji_buffer_mb << 20, self._session_of)
         self.collector.wake = self._wake
         self.collector.overflowed = self._overflowed
+        self.tape = TapeKeeper(
+            self.settings, self.collector, worker.bus.instance, lambda: sessions.trading_date(self._now_ms())
+        )
         self.catalogue = Catalogue(self.settings, self._now_ms)
         plan = Plan(self._urgency, self._warmup_ms, self._sessions, self.settings.teji_backfill_days)
         self.backfill = Backfill(plan, rest, self.collector, self.settings.teji_backfill)
@@ -77,6 +81,7 @@ class Ingest:
     async def run(self, stop: asyncio.Event) -> None:
         """Shards are taken once there is a socket for them, and are given back before the last one is."""
         given_back = asyncio.Event()
+        self.tape.begin()
 
         async def with_shards() -> None:
             await self.sockets.while_any(self._keep_shards, stop)
@@ -87,6 +92,7 @@ class Ingest:
             self.catalogue.keep(self._changed, stop),
             self.backfill.run(stop),
             self._look_after(stop),
+            self.tape.keep(stop),
         )
 
     async def _keep_shards(self, over: asyncio.Event) -> None:

@@ -59,7 +59,17 @@ class FeedBackfill(_Command):
         return self
 
 
+class TapeRecord(_Command):
+    """Record the feed for so many seconds from now, whatever the settings say; 0 ends that. Repeated while it is
+    wanted, so that whoever asked and died does not leave a tape running."""
+
+    kind: Literal["tape.record"] = "tape.record"
+    seconds: float = Field(ge=0, le=3600)
+
+
 Command = Annotated[
     FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe | FeedBackfill, Field(discriminator="kind")
 ]
 COMMAND: TypeAdapter[Command] = TypeAdapter(Command)
+
+TAPE_RECORD: Final = "tape.record"

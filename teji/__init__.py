@@ -3,4 +3,6 @@
 The only folder that knows all others; nothing imports it.
 """
 
-__version__ = "0.1.0"
+from schemas.version import VERSION as __version__
+
+__all__ = ["__version__"]
