@@ -7,8 +7,8 @@ believes.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -24,11 +24,13 @@ from schemas.events import Event, EventKind
 log = structlog.get_logger("lease")
 
 WORKERS: Final = "workers"  # hash: "name:instance" -> heartbeat, JSON
-_HEARTBEAT_LIFE_MS: Final = 10_000
+HEARTBEAT_LIFE_MS: Final = 10_000
+_FORGET_MS: Final = 300_000  # who was silent for so long is taken off the list
 _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 _LIVED_WELL_S: Final = 10.0  # after so long the next failure counts as the first
 _RETRY_S: Final = 0.5
+_MOVED_PART: Final = 4  # of what is held, so much is given away at once: the rest goes on meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Lease:
     worker: str
     shard: int
     value: str  # token:owner
+    before: str = field(default="", compare=False)  # whose the shard was; empty: nobody's
 
     @property
     def key(self) -> str:
@@ -47,9 +50,9 @@ class Lease:
 
 
 async def acquire(bus: Bus, worker: str, shard: int, life_s: float) -> Lease | None:
-    keys = [streams.lease(worker, shard), streams.fence(worker, shard)]
-    value = await bus.script("lease", keys, [bus.instance, int(life_s * 1000)])
-    return Lease(worker, shard, value.decode()) if value is not None else None
+    keys = [streams.lease(worker, shard), streams.fence(worker, shard), streams.holder(worker, shard)]
+    taken = await bus.script("lease", keys, [bus.instance, int(life_s * 1000)])
+    return Lease(worker, shard, *(part.decode() for part in taken)) if taken is not None else None
 
 
 async def renew(bus: Bus, lease: Lease, life_s: float) -> bool:
@@ -62,7 +65,7 @@ async def release(bus: Bus, lease: Lease) -> None:
 
 async def announce(bus: Bus, worker: str, details: dict[str, Any]) -> None:
     """Tell the others that this process lives; `doctor` and `/health` read it."""
-    body = orjson.dumps({**details, "until": await bus.now_ms() + _HEARTBEAT_LIFE_MS})
+    body = orjson.dumps({**details, "until": await bus.now_ms() + HEARTBEAT_LIFE_MS})
     await bus.packet(("HSET", WORKERS, f"{worker}:{bus.instance}", body))
 
 
@@ -71,14 +74,21 @@ async def withdraw(bus: Bus, worker: str) -> None:
 
 
 async def living(bus: Bus, worker: str = "") -> dict[str, dict[str, Any]]:
-    """Processes whose heartbeat is fresh, by `name:instance`; the stale ones are swept out."""
+    """Processes whose heartbeat is fresh, by `name:instance`."""
     now = await bus.now_ms()
+    wanted = f"{worker}:" if worker else ""
+    found = (await heard_of(bus, now)).items()
+    return {name: about for name, about in found if about["until"] >= now and name.startswith(wanted)}
+
+
+async def heard_of(bus: Bus, now_ms: int) -> dict[str, dict[str, Any]]:
+    """The living, and those that have ended without a word, or hang, since a few minutes. Older ones are swept out."""
     (flat,) = await bus.packet(("HGETALL", WORKERS))
     found = {name.decode(): orjson.loads(body) for name, body in pairs(flat).items()}
-    if stale := [name for name, details in found.items() if details["until"] < now]:
-        await bus.packet(("HDEL", WORKERS, *stale))
-    wanted = f"{worker}:" if worker else ""
-    return {name: about for name, about in found.items() if name not in stale and name.startswith(wanted)}
+    forgotten = [name for name, details in found.items() if details["until"] < now_ms - _FORGET_MS]
+    if forgotten:
+        await bus.packet(("HDEL", WORKERS, *forgotten))
+    return {name: about for name, about in found.items() if name not in forgotten}
 
 
 async def enrol(bus: Bus, worker: str, life_s: float, held: int) -> dict[str, int]:
@@ -118,7 +128,6 @@ class Keeper:
         self._job = job
         self._running: dict[int, _Shard] = {}
         self._settled = True  # everybody had time to enrol
-        self._last_tokens: dict[int, int] = {}  # of our own leases, by shard
 
     @property
     def held(self) -> list[int]:
@@ -150,7 +159,8 @@ class Keeper:
     async def _balance(self) -> None:
         members = await enrol(self._bus, self._worker, self._life_s, len(self.held))
         share = quota(members, self._bus.instance, self._shards)
-        for number in self.held[share:]:
+        held = self.held
+        for number in held[share:][: max(1, len(held) // _MOVED_PART)]:
             self._running[number].over.set()
         if self._settled:
             await self._take(share)
@@ -159,10 +169,17 @@ class Keeper:
         metrics.SHARDS_HELD.labels(self._worker).set(len(self._running))
 
     async def _take(self, share: int) -> None:
-        for number in range(self._shards):
+        if len(self.held) >= share:
+            return
+        names = [streams.lease(self._worker, number) for number in range(self._shards)]
+        values = await self._bus.packet(*[("GET", name) for name in names])
+        ours = self._bus.instance.encode()
+        for number, value in enumerate(values):
             if len(self.held) >= share:
                 return
-            if number not in self._running and (lease := await acquire(self._bus, self._worker, number, self._life_s)):
+            if number in self._running or (value is not None and value.partition(b":")[2] != ours):
+                continue
+            if lease := await acquire(self._bus, self._worker, number, self._life_s):
                 over = asyncio.Event()
                 self._running[number] = _Shard(asyncio.create_task(self._work(lease, over)), over)
 
@@ -184,15 +201,17 @@ class Keeper:
         tries = 0
         held: Lease | None = lease
         while held is not None:
-            log.info("shard taken", shard=held.shard, fence=held.token)
+            said = {"worker": self._worker, "shard": held.shard}
+            log.info("shard taken", **said, fence=held.token, before=held.before or None)
             began_s = clock.monotonic_s()
             try:
-                await self._under(held, over)
+                with self._counted(held):
+                    await self._under(held, over)
             except LeaseLost as error:
-                log.warning("shard lost", shard=held.shard, fence=held.token, reason=str(error))
+                log.warning("shard lost", **said, fence=held.token, reason=str(error))
                 return
             except Unavailable as error:
-                log.warning("waiting", shard=held.shard, reason=str(error))
+                log.warning("waiting", **said, reason=str(error))
             if over.is_set():
                 return
             tries = tries + 1 if clock.monotonic_s() - began_s < _LIVED_WELL_S else 0
@@ -214,14 +233,32 @@ class Keeper:
                 async with self._at_most_a_life():
                     await release(self._bus, lease)
 
+    @contextlib.contextmanager
+    def _counted(self, lease: Lease) -> Iterator[None]:
+        """Metrics: since when the shard is ours, and how it came and went."""
+        changes = metrics.LEASE_CHANGES
+        changes.labels(self._worker, "taken").inc()
+        metrics.SHARD_SINCE_S.labels(self._worker, str(lease.shard)).set(clock.now_ms() / 1000)
+        try:
+            yield
+        except LeaseLost:
+            changes.labels(self._worker, "lost").inc()
+            raise
+        except Unavailable:
+            changes.labels(self._worker, "interrupted").inc()
+            raise
+        else:
+            changes.labels(self._worker, "returned").inc()
+        finally:
+            metrics.SHARD_SINCE_S.remove(self._worker, str(lease.shard))
+
     async def _tell(self, lease: Lease) -> None:
-        """An event, when the shard was somebody else's before."""
-        before = self._last_tokens.get(lease.shard, 0)
-        self._last_tokens[lease.shard] = lease.token
-        if lease.token == before + 1:
+        """An event, when the shard was somebody else's before: whose it was, whose it is."""
+        if lease.before in ("", self._bus.instance):
             return
-        data = {"shard": lease.shard, "fence": lease.token, "instance": self._bus.instance}
-        message = f"shard {lease.shard} has moved to {self._bus.instance}"
+        me = self._bus.instance
+        data = {"shard": lease.shard, "fence": lease.token, "instance": me, "before": lease.before}
+        message = f"{self._worker}: shard {lease.shard} has moved from {lease.before} to {me}"
         event = Event(kind=EventKind.LEASE, ts=clock.now_ms(), worker=self._worker, message=message, data=data)
         await self._bus.packet(("XADD", streams.EVENTS, "*", "kind", event.kind.value, "data", event.model_dump_json()))
 

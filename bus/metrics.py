@@ -22,6 +22,11 @@ FRAME_BYTES = Counter("teji_feed_bytes_total", "Bytes of frames received")
 DROPPED_FRAMES = Counter("teji_feed_dropped_frames_total", "Frames for which the buffer had no room")
 FEED_DELAY_S = Histogram("teji_feed_delay_seconds", "Receive time minus the venue's own stamp", buckets=_HOPS_S)
 FEED_ENDS = Counter("teji_feed_ends_total", "Feed connections that ended or failed, by cause", ["cause"])
+FEED_CONNECTIONS = Gauge("teji_feed_connections", "Connections to the venue, by state", ["state"])
+FEED_INSTRUMENTS = Gauge("teji_feed_instruments", "Instruments of the feed: desired, seen, never_seen...", ["what"])
+FEED_ASKED_AGAIN = Counter("teji_feed_asked_again_total", "Instruments asked for again, having sent nothing")
+FEED_MOVED = Counter("teji_feed_moved_total", "Instruments that went to another connection, theirs being dead")
+FEED_OVERTAKEN = Counter("teji_feed_overtaken_total", "Instruments of which a state came after a newer one")
 BUFFER_BYTES = Gauge("teji_buffer_bytes", "Ticks waiting to be published", ["shard"])
 BACKFILL_WAITING = Gauge("teji_backfill_waiting", "Instruments that wait for the venue's history", ["of"])
 BACKFILL_CALLS = Counter("teji_backfill_calls_total", "Calls for candles, by how they ended", ["result"])
@@ -42,6 +47,12 @@ TAPE_WAITING_BYTES = Gauge("teji_tape_waiting_bytes", "Recorded and not yet writ
 TAPE_GAPS = Counter("teji_tape_gaps_total", "Times that the disk was too slow or full for the tape")
 TAPE_LOST_FRAMES = Counter("teji_tape_lost_frames_total", "Frames that are not on the tape because of the disk")
 SHARDS_HELD = Gauge("teji_shards_held", "Shards this process owns", ["worker"])
+SHARD_SINCE_S = Gauge(
+    "teji_shard_held_since_seconds", "Since when this process owns a shard, Unix time", ["worker", "shard"]
+)
+LEASE_CHANGES = Counter(
+    "teji_lease_changes_total", "Leases taken, and how they ended: returned, lost, interrupted", ["worker", "what"]
+)
 COLD_ROWS = Counter("teji_cold_rows_total", "Rows that Postgres took as new or newer", ["table"])
 SSE_CLIENTS = Gauge("teji_sse_clients", "Open SSE connections", ["feed"])
 SSE_LET_GO = Counter("teji_sse_let_go_total", "Times that an SSE client did not keep up", ["feed"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -97,10 +98,12 @@ async def test_a_process_is_among_the_living_until_it_withdraws(bus: Bus) -> Non
 
 async def test_who_has_not_been_heard_of_is_swept_out(bus: Bus) -> None:
     await lease.announce(bus, NAME, {})
-    stale = b'{"until": %d}' % (await bus.now_ms() - 1)
-    await bus.redis.hset(lease.WORKERS, "toy:gone", stale)
+    now = await bus.now_ms()
+    for name, silent_ms in (("toy:silent", 1), ("toy:gone", 400_000)):
+        await bus.redis.hset(lease.WORKERS, name, b'{"until": %d}' % (now - silent_ms))
     assert set(await lease.living(bus)) == {f"toy:{bus.instance}"}
-    assert await bus.redis.hlen(lease.WORKERS) == 1
+    assert set(await lease.heard_of(bus, now)) == {f"toy:{bus.instance}", "toy:silent"}
+    assert await bus.redis.hlen(lease.WORKERS) == 2
 
 
 # Quotas
@@ -199,6 +202,21 @@ async def test_shards_are_given_to_who_joins_and_taken_from_who_leaves(bus: Bus)
     assert took_s < LIFE_S / 3 + 1.0
 
 
+async def test_a_newcomer_gets_its_shards_little_by_little(bus: Bus) -> None:
+    async with keepers(bus, 1, 16) as kept:
+        await until(shared_out(kept, 16), "all with the only one")
+        held = [16]
+        newcomer = Kept(named(bus, "another"), 16)
+        kept.append(newcomer)
+
+        def spread() -> bool:
+            held.append(len(kept[0].keeper.held))
+            return shared_out(kept, 8, 8)()
+
+        await until(spread, "eight each")
+        assert max(before - after for before, after in itertools.pairwise(held)) == 4
+
+
 async def moves(bus: Bus) -> list[dict[str, Any]]:
     entries = await bus.redis.xrange(streams.EVENTS)
     return [orjson.loads(fields[b"data"]) for _, fields in entries if fields[b"kind"] == b"lease"]
@@ -218,7 +236,8 @@ async def test_a_shard_that_changes_hands_is_an_event_and_one_that_is_taken_agai
         await until(shared_out([other], 1), "taken")
         (event,) = await moves(bus)
     assert (event["kind"], event["worker"]) == ("lease", NAME)
-    assert event["data"] == {"shard": 0, "fence": 4, "instance": other.bus.instance}
+    assert event["data"] == {"shard": 0, "fence": 4, "instance": other.bus.instance, "before": one.bus.instance}
+    assert one.bus.instance in event["message"]
 
 
 async def test_nothing_moves_without_need(bus: Bus) -> None:

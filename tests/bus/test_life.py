@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -255,3 +256,5 @@ async def test_metrics_tell_what_was_read_written_and_is_left(bus: Bus, redis_ur
     assert found[f'teji_stream_lag_ms{{group="toy",stream="{INPUT}"}}'] == 0
     assert found[f'teji_stream_pending{{group="toy",stream="{INPUT}"}}'] == 0
     assert found['teji_shards_held{worker="toy"}'] == 1
+    assert found['teji_lease_changes_total{what="taken",worker="toy"}'] == 1
+    assert abs(found['teji_shard_held_since_seconds{shard="0",worker="toy"}'] - time.time()) < 60
