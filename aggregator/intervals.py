@@ -131,6 +131,7 @@ class Longer:
         self._days: dict[str, _Day] = {}
         #: When bars leave -> which -> whose.
         self._due: dict[int, dict[tuple[Interval, int], set[str]]] = {}
+        self._expected: tuple[tuple[tuple[tuple[int, int], ...], int], list[set[str]]] = (((), 0), [])
         self._closed_ms = 0
         self._ready = False
         self._words: list[tuple[str | None, ...]] = []
@@ -192,9 +193,15 @@ class Longer:
         if not day.hours or not any(start <= ts < end for start, end in day.hours):
             day.hours = tuple(self._hours(key, self._session(key), sessions.trading_date(ts)))
         if day.put(intervals.minute(bar), self._end(bar)) and day.settled:
-            for interval, window in _windows(day.hours, ts):
-                self._expect(key, interval, window)
+            for keys in self._expecting(day.hours, ts):
+                keys.add(key)
         return True
+
+    def _expecting(self, hours: tuple[tuple[int, int], ...], ts: int) -> list[set[str]]:
+        """The keys of each longer bar that a minute belongs to; most bars of a call are of the same minute."""
+        if self._expected[0] != (hours, ts):
+            self._expected = (hours, ts), [self._expected_in(*found) for found in _windows(hours, ts)]
+        return self._expected[1]
 
     def _print(self, key: str, trade: Print, *, roll: bool) -> bool:
         """False: the trade is of a day that has not begun."""
@@ -204,13 +211,14 @@ class Longer:
         if day.hours:
             day.prints.append(trade)
             if day.settled:
-                self._expect(key, Interval.DAY, intervals.day(day.hours))
+                self._expected_in(Interval.DAY, intervals.day(day.hours)).add(key)
         return True
 
-    def _expect(self, key: str, interval: Interval, window: Window) -> None:
-        self._due.setdefault(window.end_ms, {}).setdefault((interval, window.start_ms), set()).add(key)
+    def _expected_in(self, interval: Interval, window: Window) -> set[str]:
+        return self._due.setdefault(window.end_ms, {}).setdefault((interval, window.start_ms), set())
 
     def _leave(self) -> Iterator[Long]:
+        self._expected = (((), 0), [])
         for end_ms in sorted(end_ms for end_ms in self._due if end_ms <= self._closed_ms):
             found = self._due.pop(end_ms)
             for interval, start_ms in sorted(found, key=lambda one: (LONGER.index(one[0]), one[1])):
@@ -224,8 +232,10 @@ class Longer:
         slices = [day.slice(window) for day in days]
         begins = np.cumsum([0, *(end - start for start, end in slices[:-1])])
         empty = np.array([start == end for start, end in slices])
-        minutes = [day.minutes[start:end] for day, (start, end) in zip(days, slices, strict=True)]
-        bars = iter(intervals.fold(np.concatenate(minutes), begins[~empty]))
+        minutes = np.empty(sum(end - start for start, end in slices), MINUTE)  # concatenate compares all their types
+        for at, day, (start, end) in zip(begins.tolist(), days, slices, strict=True):
+            minutes[at : at + end - start] = day.minutes[start:end]
+        bars = iter(intervals.fold(minutes, begins[~empty]))
         for day, (_, end), nothing in zip(days, slices, empty.tolist(), strict=True):
             bar = None if nothing else next(bars)
             if bar is not None or (interval is Interval.DAY and day.prints):
@@ -349,7 +359,7 @@ class Longer:
             if told.get((LONGER.index(interval), minute), -1) >= self._rev(day, interval, window):
                 continue
             if window.end_ms > self._closed_ms:
-                self._expect(day.key, interval, window)
+                self._expected_in(interval, window).add(day.key)
             else:
                 yield from self._bars(interval, window, [day])
 
