@@ -132,6 +132,7 @@ _DENORMAL: Final = 5e-324
 
 _FAR: Final = 50.0  # no double is the price of an option with z beyond
 _STEPS_MAX: Final = 60
+_ROUNDING: Final = 1e-13
 _CLOSE: Final = 1e-5  # a step of this size leaves an error of its fourth power
 _SERIES: Final = 0.2  # below this t the seven terms of `_ratio` are exact to a double
 
@@ -278,6 +279,15 @@ def _step(newton: float, second: float, third: float) -> float:
 
 
 @_compiled
+def _within(s: float, step: float, low: float, high: float) -> float:
+    """The step, or where it leads out of the bracket one to its middle. Rounding is not leading out."""
+    out = max(low - (s + step), (s + step) - high)
+    if out <= _ROUNDING * s:
+        return step
+    return (0.5 * (low + high) if high < math.inf else 2.0 * s) - s
+
+
+@_compiled
 def _low(wanted: float, x: float) -> tuple[float, float]:
     """s where b lies below its point of inflection, from ln b: solve for 1/ln b, which is nearly linear in s²."""
     low, high, ratio = x / _FAR, math.sqrt(2.0 * x), 0.0
@@ -298,8 +308,7 @@ def _low(wanted: float, x: float) -> tuple[float, float]:
         u1 = u * (q - u)
         third = second * second + q1 - u1 - 2.0 * (u1 / have - u * u / (have * have))
         step = _step(newton, second, third)
-        if not low <= s + step <= high:
-            step = 0.5 * (low + high) - s
+        step = _within(s, step, low, high)
         s += step
         if abs(step) <= _CLOSE * s:
             break
@@ -349,8 +358,7 @@ def _high(b: float, rest: float, x: float, top: float, bend: float) -> tuple[flo
         second = q + u
         third = second * second + q1 + u * (q + u)
         step = _step(off / u, second, third)
-        if not low <= s + step <= high:
-            step = (0.5 * (low + high) if high < math.inf else 2.0 * s) - s
+        step = _within(s, step, low, high)
         s += step
         if abs(step) <= _CLOSE * s:
             break
