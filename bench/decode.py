@@ -12,6 +12,7 @@ from functools import partial
 from itertools import cycle
 from typing import Any, Final
 
+import numpy as np
 from google.protobuf.json_format import MessageToDict
 from upstox_client.feeder.proto import MarketDataFeedV3_pb2 as sdk
 
@@ -126,10 +127,11 @@ def _merging(made: Sequence[bytes]) -> Callable[[], int]:
     merger.register((key, SessionClass.ORDINARY) for key in keys(INSTRUMENTS))
     buffer = TickBuffer(rows=TickBuffer.ROWS_MAX)
     added = [buffer.append(frame, 1) for frame in made]
+    whose = np.empty(buffer.n_rows, np.int32)
 
     def work() -> int:
         for one in added:
-            merger.merge(buffer.rec, one.first_row, one.rows)
+            merger.merge(buffer.rec, one.first_row, one.rows, whose)
         return buffer.n_rows
 
     return work

@@ -6,8 +6,8 @@ trades are silent too: a connection that was opened in vain earns the next one m
 """
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -16,8 +16,7 @@ from brokers.upstox.rest import Blocked, NeedsLogin, Throttled
 from bus import clock, metrics
 from ingest import subscriptions
 from ingest.backoff import Backoff
-from market.sessions import segment_of
-from proto.decode import FrameKind
+from ingest.collector import Heard
 from schemas.commands import Mode
 from schemas.errors import Rejected, Unavailable
 from schemas.events import FeedState
@@ -48,8 +47,9 @@ class Connection:
         self._ending: list[asyncio.Task[None]] = []  # earlier ones that have yet to close their socket
         self._socket: upstox.FeedSocket | None = None
         self._asked: Mapping[str, Mode] = {}  # of the venue, on this socket
-        self._segments: set[str] = set()  # of those
         self._held = False
+        self.out = False  # away for so long that others carry its keys
+        self._since_s = clock.monotonic_s()  # when it came to life, or ceased to live
         self._opened_s = 0.0
         self._data_s = 0.0  # when a frame with ticks last came
         self._data_ts = 0  # and its venue time
@@ -58,12 +58,17 @@ class Connection:
         self._lively_s = 0.0  # it has brought data for so long since that was decided
         self._backoff = Backoff()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it has a task: something to carry, or it is dead and keeps trying."""
+        return self._task is not None
+
     # What it carries
 
     def carry(self, keys: Mapping[str, Mode]) -> None:
-        """These from now on; where there are none, the socket closes."""
+        """These from now on. Without any the socket closes, unless it is out and has to show that it lives."""
         self.wanted = keys
-        if not keys:
+        if not keys and not self.out:
             self._stop()
         elif self._task is None:
             self._task = asyncio.create_task(self._run(self._ending.copy()))
@@ -77,6 +82,7 @@ class Connection:
             self._ending.append(self._task)
             self._task = None
             self._tell(FeedState.CONNECTING, "")
+            self._since_s = clock.monotonic_s()
 
     async def gone(self) -> None:
         """Until a socket that is to be closed is closed."""
@@ -94,6 +100,7 @@ class Connection:
         """Ask the venue for what is wanted and not asked for yet."""
         if self._socket is None:
             return
+        self._feed.collector.drain()
         change = subscriptions.difference(self._asked, self.wanted)
         if change.unsub:
             self._socket.send("unsub", change.unsub)
@@ -104,9 +111,26 @@ class Connection:
         for mode, keys in change.change_mode.items():
             self._socket.send("change_mode", keys, mode)
         self._asked = self.wanted
-        self._segments = {segment_of(key) for key in self._asked}
+
+    def ask_again(self, keys: Iterable[str]) -> None:
+        """The venue may have passed over these; it acknowledges nothing."""
+        by_mode: dict[Mode, list[str]] = {}
+        for key in keys:
+            if key in self._asked:
+                by_mode.setdefault(self._asked[key], []).append(key)
+        if self._socket is not None:
+            for mode, some in by_mode.items():
+                self._socket.send("sub", some, mode)
 
     # Its life
+
+    def judge(self, now_s: float, patience_s: float) -> None:
+        """Out when it has been away for so long, back when it has lived for as long. A missing login is no death."""
+        if not self.busy or self.state is FeedState.NEEDS_LOGIN:
+            self._since_s = now_s
+        alive = self.state is FeedState.LIVE
+        if alive is self.out and now_s - self._since_s >= patience_s:
+            self.out = not self.out
 
     async def _run(self, before: list[asyncio.Task[None]]) -> None:
         """Keep the socket open for as long as there is something to carry."""
@@ -125,6 +149,7 @@ class Connection:
 
     async def _once(self) -> None:
         settings, collector = self._feed.settings, self._feed.collector
+        collector.drain()
         self._tell(FeedState.CONNECTING, self.reason)
         url = await upstox.authorize(self._feed.rest, settings.upstox_feed_url)
         self._asked, self._held, self._moving = {}, False, False
@@ -146,6 +171,7 @@ class Connection:
             return
         self._socket.disconnect("done", "we have hung up")
         self._socket = None
+        self._feed.collector.drain()
         self._backoff.lived(self._data_s - self._opened_s)
         if self._asked:
             self._feed.ended(self._asked, self._data_ts)
@@ -156,10 +182,11 @@ class Connection:
             await asyncio.wait([socket.closed], timeout=_WATCH_S)
             if socket.closed.done():
                 return socket.closed.result()
+            self._feed.collector.drain()
             now_s = clock.monotonic_s()
             limit_s = self._feed.settings.teji_feed_stale_s * self._patience
             silent_s = now_s - self._data_s
-            if self._held or not any(map(self._feed.is_open, self._segments)):
+            if self._held or not self._feed.is_open(self._asked):
                 self._data_s = now_s
             elif silent_s > 2 * limit_s:
                 self._patience = min((1 if self._moving else 2) * self._patience, _PATIENCE_MAX)
@@ -176,24 +203,22 @@ class Connection:
 
     # Called by the socket
 
-    def _on_frame(self, frame: Any) -> None:
-        rx_ns, now_s = clock.now_ns(), clock.monotonic_s()
-        collector = self._feed.collector
-        kind = collector.take(frame, rx_ns, now_s)
-        if kind is None:
-            if collector.full:
-                self._data_s = now_s  # the venue speaks; it is we who do not listen
-            return
-        self._data_ts = collector.frame_ts
-        if kind is not FrameKind.MARKET_INFO:
-            self._data_s = now_s
-            self._moving = self._moving or kind is FrameKind.LIVE
-        if self.state is not FeedState.LIVE and (
-            kind is not FrameKind.MARKET_INFO or self.state is not FeedState.STALE
-        ):
-            self._tell(FeedState.LIVE, "")
+    def _on_frame(self, frame: bytes) -> None:
+        collector, now_s = self._feed.collector, clock.monotonic_s()
+        collector.take(frame, clock.now_ns(), now_s, self)
+        if collector.full:
+            self._data_s = now_s  # the venue speaks; it is we who do not listen
         if collector.congested:
             self.hold(True)
+
+    def heard(self, heard: Heard) -> None:
+        """What the frames were about that have come since this was last called."""
+        self._data_ts = heard.ts
+        if heard.data:
+            self._data_s = clock.monotonic_s()
+            self._moving = self._moving or heard.live
+        if self.state is not FeedState.LIVE and (heard.data or not self._feed.is_open(self._asked)):
+            self._tell(FeedState.LIVE, "")  # in an open market the greeting alone is no life
 
     def hold(self, held: bool) -> None:
         """Read no more frames for now, or again."""
@@ -208,6 +233,8 @@ class Connection:
 
     def _tell(self, state: FeedState, reason: str) -> None:
         if (state, reason) != (self.state, self.reason):
+            if (state is FeedState.LIVE) is not (self.state is FeedState.LIVE):
+                self._since_s = clock.monotonic_s()
             self.state, self.reason = state, reason
             self._feed.changed()
 

@@ -120,14 +120,14 @@ def _carry_forward(missing: int, state: Any, tick: Any) -> None:
 
 
 @_compiled
-def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, unknown: Any) -> int:
-    """Merge in place; the number of rows of unknown instruments, listed in `unknown`."""
+def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, whose: Any) -> int:
+    """Merge in place; into `whose`, the place of each row's instrument. Returns how many rows have none."""
     n_unknown = 0
     for number in range(first, first + rows):
         tick = rec[number]
         row = _find(tick.id, last, slots)
+        whose[number] = row
         if row == _EMPTY:
-            unknown[n_unknown] = number
             n_unknown += 1
             continue
         state = last[row]
@@ -152,6 +152,18 @@ def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, u
     return n_unknown
 
 
+@_compiled
+def _first_seen(whose: Any, seen: Any, turn: int, found: Any) -> int:
+    """Each place once, in the order of first appearance. What is in `seen` is of an earlier turn."""
+    n = 0
+    for place in whose:
+        if seen[place] != turn:
+            seen[place] = turn
+            found[n] = place
+            n += 1
+    return n
+
+
 class KeyCollision(Rejected):
     """Two instrument keys with the same id. The second one cannot be followed."""
 
@@ -171,8 +183,8 @@ class Merger:
         self._last = np.empty(0, TICK)
         self._marks = np.empty((0, 2), np.uint8)
         self._slots = np.full(2, _EMPTY, np.int32)
-        self._unknown = np.empty(64, np.int64)
-        self._none = np.empty(0, np.int64)
+        self._seen = np.zeros(0, np.int64)
+        self._turn = 0
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -220,15 +232,19 @@ class Merger:
         """The instruments that have not ticked since they were registered or marked last."""
         return [self._keys[row] for row in np.flatnonzero(self._marks[:, _BASE])]
 
-    def merge(self, rec: npt.NDArray[Any], first_row: int, rows: int) -> npt.NDArray[np.int64]:
-        """Fill up these rows of `rec` in place and remember them; the numbers of the rows whose instrument is not
-        followed, which stay as they are."""
-        if first_row < 0 or rows < 0 or first_row + rows > len(rec):
+    def merge(self, rec: npt.NDArray[Any], first_row: int, rows: int, whose: npt.NDArray[np.int32]) -> int:
+        """Fill up these rows of `rec` in place and remember them. `whose`, as long as `rec`, gets the place of each
+        row's instrument among `keys`: -1 where it is not followed, such a row stays as it is. Returns their number."""
+        if first_row < 0 or rows < 0 or first_row + rows > min(len(rec), len(whose)):
             raise IndexError(f"rows {first_row} to {first_row + rows} of {len(rec)}")
-        if rows > len(self._unknown):
-            self._unknown = np.empty(2 * rows, np.int64)
-        n: int = _merge(rec, first_row, rows, self._last, self._slots, self._marks, self._unknown)
-        return self._unknown[:n].copy() if n else self._none
+        return int(_merge(rec, first_row, rows, self._last, self._slots, self._marks, whose))
+
+    def names(self, whose: npt.NDArray[np.int32]) -> list[str]:
+        """The keys of these rows' instruments, each once, in the order of first appearance."""
+        self._turn += 1
+        found = np.empty(min(len(whose), len(self._keys)), np.int64)
+        n = _first_seen(whose, self._seen, self._turn, found)
+        return [self._keys[place] for place in found[:n].tolist()]
 
     def take_changed(self) -> tuple[list[str], npt.NDArray[Any]]:
         """The instruments that have ticked since the last call, and their states."""
@@ -236,11 +252,22 @@ class Merger:
         self._marks[changed, _CHANGED] = 0
         return [self._keys[row] for row in changed], self._last[changed]
 
+    def memory(self) -> tuple[list[str], bytes, bytes]:
+        """Keys, states and marks."""
+        return self._keys, self._last.tobytes(), self._marks.tobytes()
+
+    def recall(self, keys: list[str], states_and_marks: bytes) -> None:
+        n = len(keys)
+        last = np.frombuffer(states_and_marks, TICK, n).copy()
+        marks = np.frombuffer(states_and_marks, np.uint8, 2 * n, last.nbytes).reshape(n, 2).copy()
+        self._keep(keys, last, marks)
+
     def _keep(self, keys: list[str], last: npt.NDArray[Any], marks: npt.NDArray[np.uint8]) -> None:
         """Make these the instruments: states and marks in the order of the keys."""
         self._keys, self._last, self._marks = keys, last, marks
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._key_of = dict(zip(last["id"].tolist(), keys, strict=True))
+        self._seen = np.zeros(len(keys), np.int64)
         self._slots = np.empty(1 << (2 * len(keys) | 1).bit_length(), np.int32)
         _index(last, self._slots)
 
@@ -249,4 +276,6 @@ def warm() -> None:
     """Compile the merge, or load it from the cache."""
     merger = Merger()
     merger.register([])
-    merger.merge(np.empty(0, TICK), 0, 0)
+    none = np.empty(0, np.int32)
+    merger.merge(np.empty(0, TICK), 0, 0, none)
+    merger.names(none)

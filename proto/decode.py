@@ -19,7 +19,7 @@ Three conventions make the compiled part short:
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeVar, cast
 from zlib import crc32
@@ -75,6 +75,7 @@ _BAD_TEXT: Final = -5
 _BAD_TYPE: Final = -6
 _DEEP_BOOK: Final = -7
 _FULL: Final = -8
+_TOO_LARGE: Final = -9
 
 _REASONS: Final = {
     _TRUNCATED: "a field longer than what is left",
@@ -84,6 +85,7 @@ _REASONS: Final = {
     _BAD_TEXT: "an instrument key that is not UTF-8",
     _BAD_TYPE: "an unknown frame type",
     _DEEP_BOOK: "more levels of depth than a record can count",
+    _TOO_LARGE: "more instruments or levels of depth than a buffer can hold",
 }
 
 # The cursor: what Python and the compiled code tell each other, in one array because each argument costs 60 ns a call.
@@ -98,6 +100,17 @@ _N_LEVELS: Final = 7
 _TYPE: Final = 8  # of the frame decoded last
 _TS: Final = 9
 _CURSOR_SIZE: Final = 10
+
+# Columns of what is told about many frames decoded together; the first three by the caller.
+_BEGIN: Final = 0
+_END: Final = 1
+_RX: Final = 2
+_STATUS: Final = 3
+_TOLD_TYPE: Final = 4
+_TOLD_TS: Final = 5
+_FIRST_ROW: Final = 6
+_ROWS: Final = 7
+_TOLD_SIZE: Final = 8
 
 _KEY: Final = np.dtype([("at", "<i8"), ("size", "<i8")])  # where in its frame a row's instrument key stands
 
@@ -779,7 +792,7 @@ def _frame(pos: int, end: int, rec: Any, keys: Any, levels: Any, cursor: Any) ->
 
 
 @_compiled
-def _append(frame: Any, rx: int, cursor: Any) -> int:
+def _append_at(begin: int, end: int, rx: int, cursor: Any) -> int:
     """Decode a frame behind what the arrays hold. A negative result is the reason why they stay as they were."""
     rec = carray(_pointer(cursor[_REC]), (cursor[_REC_MAX],), TICK)
     keys = carray(_pointer(cursor[_KEYS]), (cursor[_REC_MAX],), _KEY)
@@ -788,8 +801,7 @@ def _append(frame: Any, rx: int, cursor: Any) -> int:
     first, first_level = cursor[_N_REC], cursor[_N_LEVELS]
     cursor[_TYPE] = 0
     cursor[_TS] = 0
-    begin = _address(frame)
-    status = _frame(begin, begin + len(frame), rec, keys, levels, cursor)
+    status = _frame(begin, end, rec, keys, levels, cursor)
     if status < 0:
         cursor[_N_REC], cursor[_N_LEVELS] = first, first_level
         return status
@@ -803,6 +815,30 @@ def _append(frame: Any, rx: int, cursor: Any) -> int:
         tick.flags |= flags
         keys[row].at -= begin
     return 0
+
+
+@_compiled
+def _append(frame: Any, rx: int, cursor: Any) -> int:
+    begin = _address(frame)
+    return _append_at(begin, begin + len(frame), rx, cursor)
+
+
+@_compiled
+def _append_many(frames: Any, told: Any, first: int, cursor: Any) -> int:
+    """Decode the frames from the one with the number `first` on; the number of the one that does not fit any more."""
+    origin = _address(frames)
+    for number in range(first, len(told)):
+        begin = told[number, _BEGIN]
+        first_row = cursor[_N_REC]
+        status = _append_at(origin + begin, origin + told[number, _END], told[number, _RX], cursor)
+        if status == _FULL:
+            return number
+        told[number, _STATUS] = status
+        told[number, _TOLD_TYPE] = cursor[_TYPE]
+        told[number, _TOLD_TS] = cursor[_TS]
+        told[number, _FIRST_ROW] = first_row
+        told[number, _ROWS] = cursor[_N_REC] - first_row
+    return len(told)
 
 
 # --- for the others --------------------------------------------------------------------------------------------------
@@ -835,6 +871,53 @@ class Appended(NamedTuple):
         """The instrument key of a row of the buffer that this frame added."""
         at = int(self.key_at[row])
         return str(frame[at : at + int(self.key_len[row])], "utf-8")
+
+
+class Frames:
+    """Frames back to back, to be decoded together, and what is then known of each: a column for each thing.
+
+    `kind` is a FrameKind; where `status` is negative the frame was malformed, and the other columns mean nothing.
+    """
+
+    def __init__(self, bodies: Sequence[bytes], rx_ns: Sequence[int]) -> None:
+        self.bodies = bodies
+        self.raw = b"".join(bodies)
+        self.told = np.zeros((len(bodies), _TOLD_SIZE), np.int64)
+        ends = np.cumsum(np.fromiter(map(len, bodies), np.int64, len(bodies)))
+        self.told[1:, _BEGIN] = ends[:-1]
+        self.told[:, _END] = ends
+        self.told[:, _RX] = rx_ns
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @property
+    def status(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _STATUS]
+
+    @property
+    def kind(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _TOLD_TYPE]
+
+    @property
+    def ts(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _TOLD_TS]
+
+    @property
+    def rx_ns(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _RX]
+
+    @property
+    def first_row(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _FIRST_ROW]
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        return self.told[:, _ROWS]
+
+    def error(self, number: int) -> BadFrame:
+        """Why a frame whose status is negative was malformed."""
+        return BadFrame(_REASONS[int(self.status[number])], self.bodies[number])
 
 
 class TickBuffer:
@@ -872,6 +955,22 @@ class TickBuffer:
             self._grow(frame)
             status = _append(frame, rx_ns, self._cursor)
         return Appended(_FRAME_KINDS[at[_TYPE]], at[_TS], first, at[_N_REC] - first, self._key_at, self._key_len)
+
+    def append_many(self, frames: Frames, first: int) -> int:
+        """Decode frames, from the one with the number `first` on, behind what is there: the way to decode small ones.
+
+        Returns how far it came; less than all where the buffer is full, which it then is not of nothing.
+        """
+        at, told = self._at, frames.told
+        done = _append_many(frames.raw, told, first, self._cursor)
+        while done < len(told) and not at[_N_REC]:
+            try:
+                self._grow(frames.bodies[done])
+            except BadFrame:
+                told[done, _STATUS] = _TOO_LARGE
+                done += 1
+            done = _append_many(frames.raw, told, done, self._cursor)
+        return int(done)
 
     @property
     def rec(self) -> npt.NDArray[Any]:
@@ -922,3 +1021,4 @@ def market_info(frame: bytes | bytearray | memoryview) -> feed_pb2.MarketInfo:
 def warm() -> None:
     """Compile the decoder, or load it from the cache, so that the first frame need not wait for it."""
     TickBuffer(1, 1).append(b"", 0)
+    TickBuffer(1, 1).append_many(Frames([b""], [0]), 0)

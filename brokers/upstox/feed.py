@@ -25,7 +25,7 @@ from schemas.errors import Unavailable
 _AUTHORIZE: Final = "/v3/feed/market-data-feed/authorize"
 _HANDSHAKE_S: Final = 10.0
 
-OnFrame = Callable[[Any], None]
+OnFrame = Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ async def authorize(rest: Rest, feed_url: str = "") -> str:
 
 
 class FeedSocket(picows.WSListener):
-    """One open connection. Binary frames go to `on_frame`, as a view that is good during the call only.
+    """One open connection. Binary frames go to `on_frame`.
 
     `closed` tells when it has ended and why; it raises what a callback raised. Nothing is handed out after that.
     """
@@ -75,7 +75,7 @@ class FeedSocket(picows.WSListener):
             return  # what was behind the end in the same packet
         try:
             if frame.msg_type == picows.WSMsgType.BINARY and frame.fin:
-                self._on_frame(frame.get_payload_as_memoryview())
+                self._on_frame(frame.get_payload_as_bytes())
             else:
                 self._on_rare(transport, frame)
         except Exception as bug:  # handed on: the library would only log it

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from bench import frames
 from bus.inbox import Output, Published
-from ingest.collector import Collector
+from ingest.collector import Collector, Heard
 from proto import feed_pb2 as pb
-from proto.decode import FrameKind, TickBuffer
+from proto.decode import TickBuffer
 from schemas import streams, ticks
 from schemas.bars import HistoryBar
 from schemas.streams import shard_of
@@ -181,8 +181,9 @@ def test_a_shard_that_was_let_go_gets_nothing_more() -> None:
 
 def test_market_phases_are_remembered_and_tell_the_time() -> None:
     of = collector()
-    assert of.take(market_info(NSE_EQ=pb.MarketStatus.PRE_OPEN_START, XX=99), 5, 1.0) is FrameKind.MARKET_INFO
+    of.take(market_info(NSE_EQ=pb.MarketStatus.PRE_OPEN_START, XX=99), 5, 1.0)
     of.take(market_info(pb.MarketStatus.NORMAL_CLOSE, ts=T0 + 9), 5, 2.0)
+    of.drain()
 
     assert of.statuses == {"NSE_FO": "NORMAL_CLOSE", "NSE_EQ": "PRE_OPEN_START", "XX": "99"}
     assert of.clock.at(3.0) == T0 + 9 + 1000
@@ -224,6 +225,56 @@ def test_history_goes_to_the_shards_of_its_instruments() -> None:
     assert [each["instrument"] for each in orjson.loads(mark.bars)] == [key for key in KEYS if shard_of(key, 2) == 1]
 
 
+# What a connection hears
+
+
+class Ear:
+    def __init__(self) -> None:
+        self.all: list[Heard] = []
+
+    def heard(self, heard: Heard) -> None:
+        self.all.append(heard)
+
+
+def test_a_connection_hears_of_its_own_frames_what_they_were_about() -> None:
+    of, one, other, third = collector(), Ear(), Ear(), Ear()
+    of.take(market_info(ts=T0 + 1), 5, 1.0, one)
+    of.take(frame(KEYS[0], ts=T0 + 2), 5, 1.0, other)
+    of.take(frame(KEYS[1], ts=T0 + 3), 5, 1.0, other)
+    of.take(b"\xff\xff\xff", 5, 1.0, third)
+    assert one.all == other.all == []
+    of.drain()
+    of.drain()
+
+    assert one.all == [Heard(T0 + 1, data=False, live=False)]
+    assert other.all == [Heard(T0 + 3, data=True, live=True)]
+    assert third.all == []
+
+
+def test_the_state_of_what_was_just_subscribed_is_data_and_not_yet_life() -> None:
+    of, ear = collector(), Ear()
+    message = pb.FeedResponse.FromString(frame(KEYS[0]))
+    message.type = pb.Type.initial_feed
+    of.take(message.SerializeToString(), 5, 1.0, ear)
+    of.drain()
+    assert ear.all == [Heard(T0, data=True, live=False)]
+
+
+def test_frames_gather_until_somebody_wants_them_or_they_are_many() -> None:
+    of, ear = collector(), Ear()
+    woken: list[int] = []
+    of.wake = lambda: woken.append(1)
+    for number in range(2047):
+        of.take(frame_of_nothing(T0 + number), 5, 1.0, ear)
+    assert (len(woken), ear.all) == (1, [])
+    of.take(frame_of_nothing(T0 + 2047), 5, 1.0, ear)
+    assert len(ear.all) == 1
+
+
+def frame_of_nothing(ts: int) -> bytes:
+    return pb.FeedResponse(type=pb.Type.live_feed, currentTs=ts).SerializeToString()
+
+
 # Malformed frames
 
 
@@ -235,7 +286,7 @@ def test_history_goes_to_the_shards_of_its_instruments() -> None:
 def test_a_malformed_frame_is_set_aside_with_its_bytes_and_nothing_of_it_is_published(bad: bytes) -> None:
     of = collector()
     of.take(frame(KEYS[0]), 5, 1.0)
-    assert of.take(memoryview(bad), 5, 1.0) is None
+    of.take(bad, 5, 1.0)
     of.take(frame(KEYS[1], ts=T0 + 1), 5, 1.0)
     found = entries(of)
 
@@ -252,6 +303,7 @@ def test_a_flood_of_malformed_frames_is_counted_and_only_some_are_kept() -> None
     of = collector()
     for number in range(1000):
         of.take(b"\xff" * 10, 5, 1.0 + number / 500)
+        of.drain()
     assert len(entries(of)) == 40
 
 

@@ -114,8 +114,21 @@ def follower(*of: str, session: SessionClass = SessionClass.ORDINARY) -> Merger:
 
 def merged(merger: Merger, *updates: Update) -> Any:
     rec = rows(*updates)
-    merger.merge(rec, 0, len(rec))
+    strangers(merger, rec, 0, len(rec))
     return rec
+
+
+def strangers(merger: Merger, rec: Any, first: int, n: int) -> list[int]:
+    """Merge; the rows that belong to no instrument."""
+    whose = np.full(len(rec), 77, np.int32)
+    unknown = merger.merge(rec, first, n, whose)
+    for row in range(first, first + n):
+        if whose[row] >= 0:
+            assert instrument_id(merger.keys[whose[row]]) == rec["id"][row]
+    assert (whose[:first] == 77).all()
+    found = [row for row in range(first, first + n) if whose[row] == -1]
+    assert len(found) == unknown
+    return found
 
 
 updates = st.builds(
@@ -140,9 +153,9 @@ def test_any_updates_are_filled_up_as_a_dictionary_per_instrument_says(
         reference.base |= marked
         rec = rows(Update(STRANGER, 1, {}), *batch)
         untouched = rec.copy()
-        strangers = merger.merge(rec, 1, len(batch))
-
-        assert strangers.tolist() == [n for n, update in enumerate(batch, 1) if update.key == STRANGER]
+        assert strangers(merger, rec, 1, len(batch)) == [
+            n for n, update in enumerate(batch, 1) if update.key == STRANGER
+        ]
         assert rec[0] == untouched[0] or rec[0].tobytes() == untouched[0].tobytes()
         for tick, before, update in zip(rec[1:], untouched[1:], batch, strict=True):
             if update.key == STRANGER:
@@ -274,7 +287,7 @@ def test_a_forgotten_instrument_is_unknown_and_the_others_stay() -> None:
     merger.forget([A, STRANGER])
     rec = rows(Update(A, 2, {}), Update(B, 2, {}))
 
-    assert merger.merge(rec, 0, 2).tolist() == [0]
+    assert strangers(merger, rec, 0, 2) == [0]
     assert (merger.keys, rec["oi"][1]) == ((B,), 6)
 
 
@@ -306,9 +319,9 @@ def test_instruments_whose_ids_share_their_low_bits_are_told_apart() -> None:
     merger = follower(*many)
     rec = rows(*(Update(key, 1, {Block.OI: n}) for n, key in enumerate(many)))
 
-    assert len(merger.merge(rec, 0, len(rec))) == 0
+    assert strangers(merger, rec, 0, len(rec)) == []
     assert merger.last["oi"].tolist() == list(range(5000))
-    assert merger.merge(rows(Update(STRANGER, 1, {})), 0, 1).tolist() == [0]
+    assert strangers(merger, rows(Update(STRANGER, 1, {})), 0, 1) == [0]
 
 
 def test_changed_instruments_are_taken_once_with_a_copy_of_their_state() -> None:
@@ -323,11 +336,19 @@ def test_changed_instruments_are_taken_once_with_a_copy_of_their_state() -> None
     assert merger.take_changed()[0] == []
 
 
+@given(st.lists(st.sampled_from(keys(6))))
+def test_names_are_those_of_the_rows_each_once_in_order_of_appearance(of: list[str]) -> None:
+    merger = follower(*keys(6))
+    whose = np.array([merger.keys.index(key) for key in of], np.int32)
+    for _ in range(2):
+        assert merger.names(whose) == list(dict.fromkeys(of))
+
+
 def test_rows_outside_the_array_are_refused() -> None:
     merger = follower(A)
     for first, n in ((-1, 1), (0, 2), (1, 1), (0, -1)):
         with pytest.raises(IndexError):
-            merger.merge(rows(Update(A, 1, {})), first, n)
+            merger.merge(rows(Update(A, 1, {})), first, n, np.empty(1, np.int32))
 
 
 def test_marking_an_instrument_that_is_not_followed_is_an_error() -> None:
@@ -341,8 +362,8 @@ def test_what_the_decoder_writes_can_be_merged_where_it_stands() -> None:
     merger = follower(*followed[:15])
     frame, *_ = frames(Mode.FULL, 1, 20)
     added = buffer.append(frame, 1)
-    strangers = merger.merge(buffer.rec, added.first_row, added.rows)
+    unknown = strangers(merger, buffer.rec, added.first_row, added.rows)
 
-    assert {added.key(frame, int(row)) for row in strangers} == set(followed[15:])
+    assert {added.key(frame, row) for row in unknown} == set(followed[15:])
     assert merger.never_seen() == []
     assert sum(int(tick["flags"]) >> KNOWN_SHIFT > 0 for tick in buffer.rec) == 15

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.frames import Mode, frames
 from proto import feed_pb2 as pb
-from proto.decode import BufferFull, FrameKind, TickBuffer, market_info
+from proto.decode import BufferFull, FrameKind, Frames, TickBuffer, market_info
 from schemas.errors import BadFrame
 from schemas.streams import instrument_id
 from schemas.ticks import Block, Kind
@@ -381,3 +381,55 @@ def test_phases_of_the_segments_come_from_the_generated_class() -> None:
     assert market_info(frame) == info
     with pytest.raises(BadFrame):
         market_info(frame[:-1])
+
+
+# --- many frames at once ---------------------------------------------------------------------------------------------
+
+
+def one_by_one(made: list[bytes]) -> tuple[list[tuple[Any, ...]], list[bytes]]:
+    """What is told of each frame, and the rows and levels of all; each frame in a buffer of its own."""
+    told: list[tuple[Any, ...]] = []
+    content: list[bytes] = []
+    for number, frame in enumerate(made):
+        buffer = TickBuffer()
+        try:
+            added = buffer.append(frame, number)
+        except BadFrame as error:
+            told.append((str(error),))
+        else:
+            told.append((added.kind, added.ts, added.rows))
+            content.append(buffer.rec.tobytes() + buffer.depth.tobytes())
+    return told, content
+
+
+@compiled
+@given(rng=seeds, n=st.integers(0, 12), rows=st.sampled_from((1, 3, 40)))
+def test_frames_decoded_together_mean_what_each_means_alone(
+    rng: random.Random, n: int, rows: int, scribbled_frame: Scribbled
+) -> None:
+    made = [rng.choice((scribbled_frame(rng), frames(Mode.FULL, 1, rng.randint(1, 9), seed=rng.randrange(99))[0],
+                        rng.randbytes(rng.randrange(9)))) for _ in range(n)]  # fmt: skip
+    buffer, together = TickBuffer(rows, 8 * rows), Frames(made, range(n))
+    told: list[tuple[Any, ...]] = []
+    content = bytearray()
+    done = 0
+    while done < n:
+        first, done = done, buffer.append_many(together, done)
+        assert done > first
+        level = 0
+        for number in range(first, done):
+            if together.status[number] < 0:
+                told.append((str(together.error(number)),))
+                continue
+            kind, ts, row, size = (
+                int(x[number]) for x in (together.kind, together.ts, together.first_row, together.rows)
+            )
+            told.append((kind, ts, size))
+            levels = int(buffer.rec["levels"][row : row + size].sum())
+            content += buffer.rec[row : row + size].tobytes() + buffer.depth[level : level + levels].tobytes()
+            level += levels
+        buffer.clear()
+
+    expected, parts = one_by_one(made)
+    assert told == expected
+    assert bytes(content) == b"".join(parts)
