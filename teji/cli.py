@@ -23,6 +23,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+audit = typer.Typer(help="Compare what we hold with what the venue says.", no_args_is_help=True)
+app.add_typer(audit, name="audit")
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
@@ -167,6 +170,32 @@ def config(
     from teji import config as configuration
 
     configuration.main(as_json=as_json, markdown=markdown)
+
+
+@audit.command("bars")
+def audit_bars(
+    date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The day; today where it is not said.")] = None,
+    instruments: Annotated[str, typer.Option(help="Keys, comma-separated; else all that have a bar that day.")] = "",
+    price_tolerance: Annotated[float, typer.Option(min=0, help="Rupees that are no difference.")] = 0.0,
+    volume_tolerance: Annotated[int, typer.Option(min=0, help="Units that are no difference.")] = 0,
+    from_first_bar: Annotated[
+        bool, typer.Option("--from-first-bar", help="Not what was before our first bar.")
+    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Let ingest ask history for what is missing.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Ask the venue again for candles that are kept.")] = False,
+    shown: Annotated[int, typer.Option("--list", min=0, help="Differences shown; 0 shows all.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """Compare every bar of a day with the venue's candle. 0: all right, 1: something differs, 2: wrong usage."""
+    from teji import audit as auditing
+
+    try:
+        options = auditing.chosen(
+            date, instruments, price_tolerance, volume_tolerance, from_first_bar, repair=repair, refresh=refresh
+        )
+        raise typer.Exit(auditing.main(options, as_json=as_json, shown=shown))
+    except auditing.WrongUsage as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @app.command()
