@@ -119,6 +119,12 @@ class Bus:
         (reply,) = await self.packet(command)
         return {"": reply}
 
+    async def told(self, section: str) -> dict[str, dict[str, str]]:
+        """A section of INFO, of each node."""
+        replies = await self.everywhere("INFO", section)
+        lines = {node: [line.partition(":") for line in text.decode().split()] for node, text in replies.items()}
+        return {node: {name: value for name, colon, value in found if colon} for node, found in lines.items()}
+
     def apart(self, keys: Sequence[str]) -> list[list[str]]:
         """Keys that one command, one script may name together: all of them; on a cluster those of the same slot."""
         if self.cluster is None:

@@ -1,7 +1,7 @@
 """What was found: a line each, and for what is wrong the way out. Pure."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -53,6 +53,11 @@ def in_words(findings: list[Finding]) -> Text:
     return text
 
 
-def in_json(findings: list[Finding]) -> str:
-    body: dict[str, Any] = {"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}
+def in_json(findings: list[Finding], processes: Sequence[Any] = ()) -> str:
+    """`processes` are dataclasses too."""
+    body: dict[str, Any] = {
+        "ok": not failed(findings),
+        "checks": [asdict(finding) for finding in findings],
+        "processes": [asdict(process) for process in processes],
+    }
     return json.dumps(body, indent=2, ensure_ascii=False)

@@ -4,6 +4,7 @@ Embedded servers that do not run are started meanwhile: that they can be is what
 """
 
 import asyncio
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
@@ -14,32 +15,45 @@ from schemas.errors import Misconfigured
 from teji import running
 from teji.doctor import machine, servers, venue, workers
 from teji.doctor.findings import Finding, fail, failed, in_json, in_words
+from teji.doctor.processes import Process, table
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    findings: list[Finding]
+    processes: list[Process] = field(default_factory=list)
 
 
 def main(*, as_json: bool) -> int:
-    found = examine(load())
+    report = examine(load())
     if as_json:
-        print(in_json(found))
+        print(in_json(report.findings, report.processes))
     else:
-        Console(highlight=False, soft_wrap=True).print(in_words(found), end="")
-    return int(failed(found))
+        console = Console(highlight=False, soft_wrap=True)
+        console.print(in_words(report.findings), end="")
+        if report.processes:
+            console.print()
+            console.print(table(report.processes))
+    return int(failed(report.findings))
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings) -> Report:
     found = machine.examine(settings)
     if failed(found):
-        return found  # the rest would only say the same again
+        return Report(found)  # the rest would only say the same again
     try:
         with embedded.servers(settings) as places:
-            return found + asyncio.run(_with_servers(settings, places))
+            report = asyncio.run(_with_servers(settings, places))
     except Misconfigured as error:
-        return [*found, fail("servers", str(error), "Put that right, then ask again.")]
+        return Report([*found, fail("servers", str(error), "Put that right, then ask again.")])
+    return Report([*found, *report.findings], report.processes)
 
 
-async def _with_servers(settings: Settings, places: Servers) -> list[Finding]:
+async def _with_servers(settings: Settings, places: Servers) -> Report:
     supervisor = running.found(settings.home)
     found = [*await servers.redis(places), *await servers.postgres(places)]
     found += await venue.examine(settings, supervisor)
-    if not failed(found[:1]):
-        found += await workers.examine(settings, places, supervisor)
-    return found
+    if failed(found[:1]):
+        return Report(found)
+    judged, processes = await workers.examine(settings, places, supervisor)
+    return Report([*found, *judged], processes)

@@ -1,13 +1,13 @@
 """Redis and Postgres: there, new enough, kept safe, up to date."""
 
-from typing import Any, Final
+from typing import Final
 
 from bus import clock
 from bus import postgres as store
-from bus.connection import Bus, translated
+from bus.connection import Bus
 from bus.embedded import Servers
 from schemas.errors import Misconfigured, Unavailable
-from teji.doctor.findings import Finding, fail, ok, warn
+from teji.doctor.findings import Finding, Level, fail, ok, warn
 
 _SKEW_MS: Final = 500
 
@@ -16,26 +16,27 @@ async def redis(places: Servers) -> list[Finding]:
     try:
         async with Bus.open(places.redis_url) as bus:
             version = await bus.check()
-            with translated():
-                persistence: dict[str, Any] = await bus.redis.info("persistence")
-                memory: dict[str, Any] = await bus.redis.info("memory")
-                seconds, micros = await bus.redis.time()
+            persistence, memory = await bus.told("persistence"), await bus.told("memory")
+            times = await bus.everywhere("TIME")
     except (Unavailable, Misconfigured) as error:
         return [fail("redis", str(error), "Start that Redis, or leave REDIS_URL empty for the embedded one.")]
-    kind = "embedded" if places.redis_socket else "own"
+    kind = "embedded" if places.redis_socket else "own" if len(times) == 1 else f"a cluster of {len(times)} nodes"
+    now_ms = clock.now_ms()
+    ahead_ms = [now_ms - (int(seconds) * 1000 + int(micros) // 1000) for seconds, micros in times.values()]
+    judged = [_persistence(persistence[node], memory[node], node) for node in times]
     return [
         ok("redis", f"{version}, {kind}"),
-        _persistence(persistence, memory),
-        _clock(clock.now_ms() - (seconds * 1000 + micros // 1000)),
+        max(judged, key=lambda finding: [*Level].index(finding.level)),  # of the nodes the one that needs care most
+        _clock(max(ahead_ms, key=abs)),
     ]
 
 
-def _persistence(persistence: dict[str, Any], memory: dict[str, Any]) -> Finding:
-    name = "redis data"
-    if memory.get("maxmemory") and memory.get("maxmemory_policy") != "noeviction":
+def _persistence(persistence: dict[str, str], memory: dict[str, str], node: str) -> Finding:
+    name = f"redis data {node}".strip()
+    if memory.get("maxmemory", "0") != "0" and memory.get("maxmemory_policy") != "noeviction":
         how = f"it throws keys away when full ({memory['maxmemory_policy']})"
         return fail(name, how, "Set its maxmemory-policy to noeviction: streams must not vanish.")
-    if not persistence.get("aof_enabled"):
+    if persistence.get("aof_enabled") != "1":
         return warn(name, "no append-only file: a restart of Redis loses data", "Set its appendonly to yes.")
     if persistence.get("aof_last_write_status", "ok") != "ok":
         return fail(name, "its append-only file cannot be written", "Look at its log and at its disk.")

@@ -14,7 +14,9 @@ from bus.settings import Settings
 from schemas import streams
 from schemas.errors import Misconfigured
 from teji import ports
+from teji.doctor import processes
 from teji.doctor.findings import Finding, fail, ok, warn
+from teji.doctor.processes import Process
 from teji.modules import WORKERS
 from teji.running import Running
 
@@ -23,7 +25,8 @@ _LAG_FAIL_MS: Final = 60_000
 _HEALTH_TIMEOUT_S: Final = 5.0
 
 #: Who holds leases, by worker; the gateway's is that of its writer to Postgres.
-_SHARDED: Final = ("ingest", "aggregator")
+_COLD: Final = "cold"
+_SHARDED: Final = ("ingest", "aggregator", _COLD)
 
 
 @dataclass(slots=True)
@@ -35,14 +38,17 @@ class Seen:
     lag_ms: dict[str, int] = field(default_factory=dict)  # by group, the worst of its streams
     dead: dict[str, int] = field(default_factory=dict)  # entries by stream
     halted: str = ""
+    processes: list[Process] = field(default_factory=list)  # also those that are silent
 
 
-async def examine(settings: Settings, places: Servers, supervisor: Running | None) -> list[Finding]:
+async def examine(
+    settings: Settings, places: Servers, supervisor: Running | None
+) -> tuple[list[Finding], list[Process]]:
     async with Bus.open(places.redis_url) as bus:
         with translated():
             seen = await look(bus, settings.teji_shards)
     page = await _page(settings, supervisor, expected="gateway" in seen.alive)
-    return [page, *judged(seen, settings.teji_shards)]
+    return [page, *judged(seen, settings.teji_shards)], seen.processes
 
 
 async def look(bus: Bus, shards: int) -> Seen:
@@ -50,12 +56,15 @@ async def look(bus: Bus, shards: int) -> Seen:
     for name in await lease.living(bus):
         worker = name.partition(":")[0]
         seen.alive[worker] = seen.alive.get(worker, 0) + 1
+    owners: dict[str, dict[int, str]] = {}
     for worker in _SHARDED:
-        held = [await bus.redis.get(streams.lease(worker, shard)) for shard in range(shards)]
-        seen.owned[worker] = [shard for shard, value in enumerate(held) if value]
+        held = await bus.packet(*[("GET", streams.lease(worker, shard)) for shard in range(shards)])
+        owners[worker] = {shard: value.decode().partition(":")[2] for shard, value in enumerate(held) if value}
+        seen.owned[worker] = list(owners[worker])
     everything = [streams.EVENTS, streams.COMMANDS, streams.ORDERS, streams.SIGNALS]
     for shard in range(shards):
         everything += [streams.ticks(shard), streams.candles(shard), streams.chain(shard)]
+    seen.processes = await processes.look(bus, owners, everything)
     for stream in everything:
         for group, lag_ms in (await _lags(bus, stream)).items():
             seen.lag_ms[group] = max(lag_ms, seen.lag_ms.get(group, 0))
@@ -81,6 +90,9 @@ async def _lags(bus: Bus, stream: str) -> dict[str, int]:
 
 def judged(seen: Seen, shards: int) -> list[Finding]:
     found = [_worker(name, seen, shards) for name in WORKERS]
+    if seen.alive.get(_COLD):
+        found.append(_worker(_COLD, seen, shards))
+    found += [_silent(process) for process in seen.processes if process.silent or process.gone]
     found += [_lag(group, lag_ms) for group, lag_ms in sorted(seen.lag_ms.items()) if seen.alive]
     if seen.dead:
         shown = ", ".join(f"{count} in {stream}" for stream, count in seen.dead.items())
@@ -98,13 +110,25 @@ def _worker(name: str, seen: Seen, shards: int) -> Finding:
     if not count:
         start = f"Start it with `teji run {name}`, or everything with `teji up`."
         return fail(name, "not running, others are", start) if seen.alive else warn(name, "not running", start)
-    processes = "1 process" if count == 1 else f"{count} processes"
+    number = "1 process" if count == 1 else f"{count} processes"
     if name not in _SHARDED:
-        return ok(name, processes)
+        return ok(name, number)
     owned = seen.owned.get(name, [])
     if missing := sorted(set(range(shards)) - set(owned)):
-        return warn(name, f"{processes}, but nobody has shards {missing}", "Wait some seconds; else read its log.")
-    return ok(name, f"{processes}, shards {' '.join(map(str, owned))}")
+        return warn(name, f"{number}, but nobody has shards {missing}", "Wait some seconds; else read its log.")
+    return ok(name, f"{number}, shards {processes.ranges(owned)}")
+
+
+def _silent(process: Process) -> Finding:
+    """A process that says nothing. Its leases run out by themselves, but it does not come back by itself."""
+    ago = f"no heartbeat for {process.heartbeat_ms / 1000:.0f} s"
+    if process.gone:
+        return warn(
+            process.worker, f"{process.name} is gone, {ago}", "Its shards move on when its leases have run out."
+        )
+    still = f", and it still owns shards {processes.ranges(process.shards)}" if process.shards else ""
+    fix = f"It hangs, or was killed, or lost its way to Redis: look there, end it with kill -9 {process.pid}."
+    return fail(process.worker, f"{process.name}: {ago}{still}", fix)
 
 
 def _lag(group: str, lag_ms: int) -> Finding:

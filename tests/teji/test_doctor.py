@@ -1,7 +1,13 @@
+import asyncio
+import io
 import json
+import os
+import socket
+import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from bus import lease
 from bus import postgres as store
@@ -9,10 +15,11 @@ from bus.connection import Bus
 from bus.embedded import Servers
 from bus.settings import Settings
 from schemas import streams
-from teji.doctor import machine, run, servers, venue, workers
+from teji.doctor import machine, processes, run, servers, venue, workers
 from teji.doctor.findings import Finding, Level, fail, failed, in_json, in_words, ok, warn
 from teji.doctor.workers import Seen
 from teji.running import Running
+from tests.bus.nodes import Nodes
 from tests.conftest import settings_in
 
 NOW_MS = 1_773_200_700_000
@@ -42,6 +49,7 @@ def test_json_holds_the_same() -> None:
     assert body == {
         "ok": False,
         "checks": [{"name": "token", "level": "fail", "detail": "none", "fix": "Log in."}],
+        "processes": [],
     }
 
 
@@ -187,7 +195,7 @@ async def test_what_redis_knows_of_the_workers_is_read(redis_url: str) -> None:
         seen = await workers.look(bus, 2)
 
     assert seen.alive == {"aggregator": 1}
-    assert seen.owned == {"ingest": [], "aggregator": [1]}
+    assert seen.owned == {"ingest": [], "aggregator": [1], "cold": []}
     assert seen.lag_ms == {"aggregator": 7000}
     assert seen.dead == {"dead:ticks:{1}": 1}
     found = by_name(workers.judged(seen, 2))
@@ -195,18 +203,96 @@ async def test_what_redis_knows_of_the_workers_is_read(redis_url: str) -> None:
     assert "teji tail 'dead:ticks:{1}'" in found["dead letters"].fix
 
 
+# Processes
+
+
+NAME_OF_ANOTHER = "elsewhere-77-abcdef"
+
+
+async def heard(bus: Bus, worker: str, instance: str, pid: int, ago_ms: int) -> None:
+    """A heartbeat of so long ago."""
+    body = json.dumps({"pid": pid, "until": await bus.now_ms() + lease.HEARTBEAT_LIFE_MS - ago_ms})
+    await bus.redis.hset(lease.WORKERS, f"{worker}:{instance}", body)
+
+
+async def test_each_process_is_shown_with_its_shards_and_what_it_has_yet_to_read(redis_url: str) -> None:
+    host = socket.gethostname()
+    mine = f"{host}-{os.getpid()}-abc"
+    async with Bus.open(redis_url, mine) as bus, Bus.open(redis_url, NAME_OF_ANOTHER) as other:
+        await heard(bus, "aggregator", mine, os.getpid(), 1_000)
+        await heard(bus, "aggregator", NAME_OF_ANOTHER, 77, 2_000)
+        for shard in (0, 1, 3):
+            assert await lease.acquire(bus, "aggregator", shard, 60.0)
+        assert await lease.acquire(other, "aggregator", 2, 60.0)
+        for shard in range(4):
+            await bus.redis.xadd(streams.ticks(shard), {"n": "1"})
+            await bus.redis.xgroup_create(streams.ticks(shard), "aggregator", id="0")
+        await bus.redis.xreadgroup("aggregator", "c", {streams.ticks(2): ">"})
+        seen = await workers.look(bus, 4)
+
+    first, second = sorted(seen.processes, key=lambda one: one.shards)
+    assert (first.host, first.pid, first.shards, first.pending) == (host, os.getpid(), [0, 1, 3], 0)
+    assert (second.host, second.pid, second.shards, second.pending) == ("elsewhere", 77, [2], 1)
+    assert (second.lag_ms, first.lag_ms > 0, first.silent, first.gone) == (0, True, False, False)
+    shown = Console(width=120, file=io.StringIO())
+    shown.print(processes.table(seen.processes))
+    assert isinstance(shown.file, io.StringIO)
+    assert "0-1 3" in shown.file.getvalue()
+    assert "2 s ago" in shown.file.getvalue()
+
+
+async def test_a_process_that_hangs_fails_and_says_what_it_still_owns(redis_url: str) -> None:
+    async with Bus.open(redis_url, NAME_OF_ANOTHER) as bus:
+        await heard(bus, "ingest", NAME_OF_ANOTHER, 77, 34_000)
+        assert await lease.acquire(bus, "ingest", 1, 60.0)
+        seen = await workers.look(bus, 2)
+    (finding,) = [found for found in workers.judged(seen, 2) if "heartbeat" in found.detail]
+    assert finding.level is Level.FAIL
+    assert "34 s" in finding.detail
+    assert "shards 1" in finding.detail
+    assert "77" in finding.fix
+
+
+async def test_a_process_of_this_machine_that_was_killed_is_told_from_one_that_hangs(redis_url: str) -> None:
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await ended.wait()
+    instance = f"{socket.gethostname()}-{ended.pid}-abc"
+    async with Bus.open(redis_url, instance) as bus:
+        await heard(bus, "ingest", instance, ended.pid, 3_000)
+        assert (await workers.look(bus, 1)).processes == []
+        assert await lease.acquire(bus, "ingest", 0, 60.0)
+        seen = await workers.look(bus, 1)
+    (finding,) = [found for found in workers.judged(seen, 1) if "gone" in found.detail]
+    assert finding.level is Level.WARN
+
+
+async def test_the_nodes_of_a_cluster_are_judged_by_the_worst(redis_cluster: Nodes) -> None:
+    found = await servers.redis(Servers(redis_cluster.url, ""))
+    assert "cluster of 3 nodes" in found[0].detail
+    assert found[1].level is Level.WARN  # these have no append-only file
+    async with Bus.open(redis_cluster.url) as bus:
+        assert (await workers.look(bus, 4)).processes == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"), [([], ""), ([3], "3"), ([0, 1, 2], "0-2"), ([5, 0, 1, 7], "0-1 5 7")], ids=str
+)
+def test_shards_are_shown_as_ranges(numbers: list[int], text: str) -> None:
+    assert processes.ranges(numbers) == text
+
+
 async def test_a_gateway_that_runs_and_does_not_answer_fails(settings: Settings) -> None:
     async with Bus.open(settings.redis_url) as bus:
         await lease.announce(bus, "gateway", {})
     supervisor = Running(1, "sim", "paper", "http://127.0.0.1:1", "")
-    found = by_name(await workers.examine(settings, Servers(settings.redis_url, ""), supervisor))
-    assert found["page"].level is Level.FAIL
+    found, _ = await workers.examine(settings, Servers(settings.redis_url, ""), supervisor)
+    assert by_name(found)["page"].level is Level.FAIL
 
 
 # All of it
 
 
 def test_a_new_machine_is_told_that_it_may_start(settings: Settings) -> None:
-    found = run.examine(settings)
+    found = run.examine(settings).findings
     assert not failed(found)
     assert {"python", "home", "packages", "redis", "postgres", "venue", "token", "port"} <= by_name(found).keys()
