@@ -5,10 +5,10 @@ The README's table comes from the descriptions here (`teji config --markdown`); 
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.commands import Mode
@@ -32,9 +32,27 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class FeedPlan(StrEnum):
+    """What the account has paid for."""
+
+    NORMAL = "normal"
+    PLUS = "plus"
+
+
+class CapScope(StrEnum):
+    """What the venue's limits of instruments count."""
+
+    CONNECTION = "connection"
+    USER = "user"
+
+
 class Calendar(StrEnum):
     EXCHANGE = "exchange"
     ALWAYS = "always"
+
+
+#: The venue's limit of sockets per user, by plan.
+FEED_SOCKETS: Final[dict[FeedPlan, int]] = {FeedPlan.NORMAL: 2, FeedPlan.PLUS: 5}
 
 
 class Settings(BaseSettings):
@@ -73,7 +91,22 @@ class Settings(BaseSettings):
         ("demo",), description="Keys, underlyings (`NIFTY`) or `demo`, comma-separated, subscribed at start"
     )
     teji_feed_mode: Mode = Field(Mode.FULL, description="`ltpc`, `option_greeks`, `full` or `full_d30`")
-    teji_feed_connections: int = Field(2, ge=1, le=5, description="Feed sockets allowed: 2, or 5 on the Plus plan")
+    teji_feed_plan: FeedPlan = Field(FeedPlan.NORMAL, description="`normal` or `plus`: more sockets, and `full_d30`")
+    teji_feed_connections: int = Field(
+        0, ge=0, le=5, description="Feed sockets to use, all processes together; 0: all of the plan, 2 or 5"
+    )
+    teji_feed_cap_scope: CapScope = Field(
+        CapScope.CONNECTION, description="The venue's caps of instruments count per `connection` or per `user`"
+    )
+    teji_feed_move_s: float = Field(
+        10.0, gt=0, description="A feed socket that is away this long hands its instruments to the others"
+    )
+    teji_feed_unseen_s: float = Field(
+        10.0, gt=0, description="Open market: what sent nothing this long is asked for again, once, then reported"
+    )
+    teji_feed_silent_s: float = Field(
+        120.0, gt=0, description="An instrument silent this long, and 8 times its longest pause, is reported"
+    )
     teji_feed_stale_s: float = Field(15.0, gt=0, description="Open market, no data for this long: the feed is stale")
     teji_feed_ping_s: float = Field(
         5.0, gt=0, description="Idle feed is pinged after this; no pong for as long ends it"
@@ -127,6 +160,26 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _of_the_plan(self) -> Self:
+        most = FEED_SOCKETS[self.teji_feed_plan]
+        if self.teji_feed_connections > most:
+            raise ValueError(
+                f"TEJI_FEED_CONNECTIONS: {self.teji_feed_connections} sockets need the Plus plan. Set "
+                f"TEJI_FEED_PLAN=plus if the account has it, else at most {most}"
+            )
+        if self.teji_feed_mode is Mode.FULL_D30 and self.teji_feed_plan is not FeedPlan.PLUS:
+            raise ValueError(
+                "TEJI_FEED_MODE: full_d30 needs the Plus plan. Set TEJI_FEED_PLAN=plus if the account has it, "
+                "else the mode full"
+            )
+        return self
+
+    @property
+    def feed_sockets(self) -> int:
+        """How many sockets to the venue all our processes may have together."""
+        return self.teji_feed_connections or FEED_SOCKETS[self.teji_feed_plan]
+
     @property
     def home(self) -> Path:
         return self.teji_home.expanduser().resolve()
@@ -170,6 +223,8 @@ def load(**overrides: Any) -> Settings:
 
 
 def _complaint(error: dict[str, Any]) -> str:
+    if not error["loc"]:  # settings that do not go together: the sentence names them
+        return str(error["msg"]).removeprefix("Value error, ")
     name = str(error["loc"][0])
     shown = "" if any(word in name.lower() for word in _SECRET_WORDS) else f" (it is {error['input']!r})"
     return f"{name.upper()}: {error['msg']}{shown}"

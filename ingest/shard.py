@@ -17,6 +17,7 @@ from bus.life import until_done
 from bus.wait import pause
 from ingest import quotes
 from ingest.desired import Desired, apply
+from ingest.health import Found
 from ingest.mending import mend
 from ingest.status import Reporter
 from ingest.tape.shards import ShardTape
@@ -53,6 +54,7 @@ class Shard:
         self._base: Mapping[str, Mode] = {}  # what the settings mean, of this shard
         self._edition: date | None = None  # of the instruments, at that time
         self._covered_to = 0  # where the stream breaks off
+        self._found: Found | None = None  # of what is missing, what was written down last
         self._quiet_s = self._state_s = clock.monotonic_s()
         self._tape = ShardTape(ingest.tape.recorder, bus, number)
 
@@ -150,6 +152,7 @@ class Shard:
             if self._tape.wants_cut and not self._box:
                 await self._tape.cut()
             await self._write_quotes()
+            await self._write_missing()
             if now_s - self._state_s >= _STATE_S:
                 await self._write_filled_to(now_s)
 
@@ -189,6 +192,15 @@ class Shard:
             await self._writer.write(now_s=clock.monotonic_s(), hashes=hashes)
             self._collector.quotes.written(self.number, states)
         return bool(states)
+
+    async def _write_missing(self) -> None:
+        """The instruments that the feed says nothing about, when those are others than before."""
+        if self._ingest.feed.found is self._found:
+            return
+        missing = self._ingest.missing(self._wish.carried(self._base))
+        fields = {name: orjson.dumps(value) for name, value in missing}
+        await self._writer.write(now_s=clock.monotonic_s(), hashes={streams.missing(self.number): fields})
+        self._found = self._ingest.feed.found
 
     async def _write_filled_to(self, now_s: float) -> None:
         """How far the bars are known to lack nothing. Not while something waits: it may be what history has told."""

@@ -42,7 +42,7 @@ class Sockets:
         self._allow = allow
         self._ours: set[int] = set()
         self._some, self._none = asyncio.Event(), asyncio.Event()
-        self._keeper = Keeper(bus, NAME, settings.teji_feed_connections, settings.teji_lease_s, self._hold)
+        self._keeper = Keeper(bus, NAME, settings.feed_sockets, settings.teji_lease_s, self._hold)
 
     async def run(self, stop: asyncio.Event) -> None:
         await self._keeper.run(stop)

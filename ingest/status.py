@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.events import FeedStatus
+from schemas.events import FeedStatus, Some
 
 _FIRST_S: Final = 1.0
 _LAST_S: Final = 60.0
@@ -26,11 +26,16 @@ class Reporter:
 
     def has_news(self, status: FeedStatus, now_s: float) -> bool:
         before, self._told = self._told, status
-        counts = {"seen": status.seen, "history_waiting": status.history_waiting}
-        if before is None or before.model_copy(update=counts) != status:
+        if before is None or _without_counts(before) != _without_counts(status):
             self._wait_s = _FIRST_S
         self._look_at_s = now_s + self._wait_s
         if before == status:
             return False
         self._wait_s = min(2 * self._wait_s, _LAST_S)
         return True
+
+
+def _without_counts(status: FeedStatus) -> FeedStatus:
+    """What is news at once: not how many, but whether any."""
+    some = {name: Some(count=bool(getattr(status, name).count)) for name in ("never_seen", "silent", "no_room")}
+    return status.model_copy(update={"seen": 0, "history_waiting": 0, **some})

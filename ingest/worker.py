@@ -21,6 +21,7 @@ from ingest.catalogue import Catalogue
 from ingest.collector import Collector
 from ingest.desired import Desired
 from ingest.feed import Feed
+from ingest.hours import Hours
 from ingest.plan import Plan
 from ingest.shard import NAME, Shard
 from ingest.sockets import Sockets, is_anothers
@@ -31,14 +32,13 @@ from proto import decode
 from schemas import streams
 from schemas.commands import Mode
 from schemas.errors import Misconfigured, Rejected
-from schemas.events import FeedState, FeedStatus
+from schemas.events import FeedState, FeedStatus, Missing, Some
 from schemas.ticks import SessionClass
 
 log = structlog.get_logger("ingest")
 
 _SESSION_MS: Final = 24 * 60 * 60_000
 _HOURS_S: Final = 300.0
-_OPEN: Final = "NORMAL_OPEN"
 
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
@@ -71,10 +71,16 @@ class Ingest:
             self.settings, self.collector, worker.bus.instance, lambda: sessions.trading_date(self._now_ms())
         )
         self.catalogue = Catalogue(self.settings, self._now_ms)
+        self.hours = Hours(
+            always=self.settings.teji_calendar is Calendar.ALWAYS,
+            get=self.catalogue.get,
+            statuses=self.collector.statuses,
+            now_ms=self._now_ms,
+        )
         plan = Plan(self._urgency, self._warmup_ms, self._sessions, self.settings.teji_backfill_days)
         self.backfill = Backfill(plan, rest, self.collector, self.settings.teji_backfill)
         self.feed = Feed(
-            self.settings, rest, tokens, self.collector, self.backfill, is_open=self._is_open, changed=self._changed
+            self.settings, rest, tokens, self.collector, self.backfill, hours=self.hours, changed=self._changed
         )
         self.sockets = Sockets(worker.bus, self.settings, self._allow)
 
@@ -106,23 +112,7 @@ class Ingest:
         return self.collector.clock.at(clock.monotonic_s()) or clock.now_ms()
 
     def _session_of(self, key: str) -> SessionClass:
-        if self.settings.teji_calendar is Calendar.ALWAYS:
-            return SessionClass.ALWAYS_OPEN
-        instrument = self.catalogue.get(key)
-        on = sessions.trading_date(self._now_ms())
-        return session_class(instrument, on) if instrument else SessionClass.ORDINARY
-
-    def _is_open(self, segment: str) -> bool:
-        """By the venue's word, and by the calendar: the venue's word may be an old one."""
-        if self.collector.statuses.get(segment) != _OPEN:
-            return False
-        if self.settings.teji_calendar is Calendar.ALWAYS:
-            return True
-        try:
-            phase = sessions.phase_at(segment, SessionClass.ORDINARY, self._now_ms())
-        except (Rejected, Misconfigured):
-            return True  # the calendar knows nothing of it
-        return phase is sessions.Phase.CONTINUOUS
+        return self.hours.session_of(key)
 
     def _warmup_ms(self, key: str) -> int:
         instrument = self.catalogue.get(key)
@@ -152,6 +142,7 @@ class Ingest:
         while not await pause(stop, 1.0):
             self.feed.check()
             self.feed.renew_changed(clock.monotonic_s())
+            self.feed.look(clock.monotonic_s())
             self.collector.count()
             for shard, box in self.collector.outboxes.items():
                 metrics.BUFFER_BYTES.labels(str(shard)).set(box.size_bytes)
@@ -233,7 +224,8 @@ class Ingest:
 
     def status(self, shard: int, wish: Desired, base: Mapping[str, Mode]) -> FeedStatus:
         keys = wish.carried(base)
-        state, reason = self._state(wish, keys)
+        missing = self.missing(keys)
+        state, reason = self._state(wish, keys, missing)
         return FeedStatus(
             state=state,
             shard=shard,
@@ -244,15 +236,36 @@ class Ingest:
             history_waiting=self.backfill.waiting(keys),
             reason=reason,
             segments=dict(sorted(self.collector.statuses.items())),
+            pre_open=dict(sorted(self.collector.pre_open.items())),
+            closing_auction=dict(sorted(self.collector.closing_auction.items())),
+            never_seen=Some.of(missing.never_seen),
+            silent=Some.of(missing.silent),
+            no_room=Some.of(missing.no_room),
+            sockets=self.feed.sockets(),
         )
 
-    def _state(self, wish: Desired, keys: Mapping[str, Mode]) -> tuple[FeedState, str]:
+    def missing(self, keys: Mapping[str, Mode]) -> Missing:
+        """Of these, the instruments that the feed says nothing about."""
+        found = self.feed.found
+        return Missing(
+            ts=self._now_ms(),
+            never_seen=tuple(key for key in found.never_seen if key in keys),
+            silent=tuple(key for key in found.silent if key in keys),
+            no_room=tuple(sorted(self.feed.without_room(keys))),
+        )
+
+    def _state(self, wish: Desired, keys: Mapping[str, Mode], missing: Missing) -> tuple[FeedState, str]:
         if not wish.enabled:
             return FeedState.CLOSED, "switched off"
         if self.catalogue.edition is None:
             return FeedState.CONNECTING, f"waiting for the instrument file: {self.catalogue.why_not}"
         state, reason = self.feed.state(keys)
-        if left_over := self.feed.without_room(keys):
-            reason = f"{reason} no room for {left_over} instruments".strip()
+        reasons = [reason] if reason else []
+        if missing.no_room:
             state = state if state is not FeedState.CLOSED else FeedState.CONNECTING
-        return state, reason
+            reasons.append(f"no room for {len(missing.no_room)} instruments: {Some.of(missing.no_room)}")
+        if missing.never_seen:
+            reasons.append(f"the venue never sent {Some.of(missing.never_seen)}: unsubscribe, or check the plan")
+        if missing.silent:
+            reasons.append(f"silent though their peers tick: {Some.of(missing.silent)}")
+        return state, "; ".join(reasons)

@@ -92,6 +92,11 @@ def instruments(shard: int) -> str:
     return f"instruments:{{{shard}}}"
 
 
+def missing(shard: int) -> str:
+    """Hash: the instruments that the feed says nothing about, see schemas.events.Missing."""
+    return f"missing:{{{shard}}}"
+
+
 def state(worker: str, shard: int) -> str:
     return f"state:{worker}:{{{shard}}}"
 

@@ -171,3 +171,17 @@ def test_any_character_survives_in_the_address(user: str, password: str, databas
 def test_a_folder_names_the_server_by_its_socket() -> None:
     url = load(postgres_server="/var/run/my postgres", postgres_user="u", postgres_db="d").postgres_url
     assert url == "postgresql://u@/d?host=/var/run/my%20postgres&port=5432"
+
+
+def test_the_plan_says_how_many_sockets_there_are() -> None:
+    assert (load().feed_sockets, load(teji_feed_plan="plus").feed_sockets) == (2, 5)
+    assert load(teji_feed_plan="plus", teji_feed_connections=3).feed_sockets == 3
+
+
+@pytest.mark.parametrize(
+    "given", [{"teji_feed_connections": 3}, {"teji_feed_mode": "full_d30"}], ids=["sockets", "thirty levels"]
+)
+def test_what_the_plan_does_not_hold_is_refused_with_what_to_set(given: dict[str, object]) -> None:
+    with pytest.raises(Misconfigured, match=r"Set TEJI_FEED_PLAN=plus if the account has it, else .*"):
+        load(**given)
+    assert load(teji_feed_plan="plus", **given)

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brokers.upstox.limits import ALONE, COMBINED
-from ingest.subscriptions import difference, spread
+from brokers.upstox.limits import ALONE, COMBINED, Limits
+from bus.settings import CapScope, FeedPlan
+from ingest import subscriptions as module
+from ingest.subscriptions import difference
 from schemas.commands import Mode
 
 FULL, LTPC = Mode.FULL, Mode.LTPC
+PLUS = Limits(FeedPlan.PLUS, connections=5)
 modes = st.sampled_from(Mode)
 subscriptions = st.dictionaries(st.sampled_from([f"NSE_FO|{n}" for n in range(12)]), modes)
 
 
 def keys(count: int, mode: Mode = FULL, first: int = 0) -> dict[str, Mode]:
     return {f"NSE_FO|{number:05}": mode for number in range(first, first + count)}
+
+
+def spread(
+    wanted: Mapping[str, Mode], present: list[dict[str, Mode]], connections: int, limits: Limits = PLUS
+) -> tuple[list[dict[str, Mode]], list[str]]:
+    return module.spread(wanted, present, [True] * connections, limits)
 
 
 def sizes(plan: list[dict[str, Mode]]) -> list[int]:
@@ -82,6 +91,50 @@ def test_a_connection_that_is_not_needed_any_more_is_given_up_and_the_others_kee
     assert not left_over
 
 
+def test_the_connection_that_carries_most_is_the_one_that_is_kept() -> None:
+    present = [keys(500), keys(1000, first=5000)]
+    plan, left_over = spread(present[0] | present[1], present, 2)
+    assert (sizes(plan), left_over) == ([0, 1500], [])
+    assert present[1].items() <= plan[1].items()
+
+
+def test_a_dead_connections_keys_go_where_there_is_room_and_the_others_stay() -> None:
+    present = [keys(2000), keys(1000, first=2000)]
+    plan, left_over = module.spread(present[0] | present[1], present, [False, True], PLUS)
+    assert sizes(plan) == [0, 2000]
+    assert present[1].items() <= plan[1].items()
+    assert len(left_over) == 1000
+
+
+def test_when_it_lives_again_it_takes_what_had_no_room_and_nothing_moves_twice() -> None:
+    present = [keys(2000), keys(1000, first=2000)]
+    wanted = present[0] | present[1]
+    plan, left_over = module.spread(wanted, present, [False, True], PLUS)
+    again, none = spread(wanted, plan, 2)
+    assert none == []
+    assert again == [dict.fromkeys(left_over, FULL), plan[1]]
+
+
+def test_an_idle_connection_stands_in_for_the_only_one_that_is_used() -> None:
+    plan, left_over = module.spread(keys(10), [keys(10)], [False, True], PLUS)
+    assert (sizes(plan), left_over) == ([0, 10], [])
+
+
+def test_thirty_levels_are_for_the_plus_plan() -> None:
+    wanted = keys(3, Mode.FULL_D30) | keys(2, first=10)
+    plan, left_over = spread(wanted, [], 2, Limits())
+    assert (sizes(plan), left_over) == ([2, 0], sorted(keys(3)))
+    assert sizes(spread(wanted, [], 2)[0]) == [5, 0]
+
+
+def test_caps_of_a_user_are_shared_by_all_connections_and_by_all_processes() -> None:
+    limits = Limits(scope=CapScope.USER)
+    assert sizes(spread(keys(2500), [], 2, limits)[0]) == [2000, 0]
+    assert sizes(spread(keys(2500), [], 1, limits)[0]) == [1000]
+    plan, left_over = module.spread(keys(2000), [keys(2000)], [False, True], limits)
+    assert (sizes(plan), left_over) == ([0, 2000], [])
+
+
 def test_fewer_connections_are_used_at_once_where_fewer_are_allowed() -> None:
     present = [keys(2000), keys(2000, first=2000)]
     plan, left_over = spread(present[0] | present[1], present, 1)
@@ -118,7 +171,6 @@ def test_every_spread_is_whole_within_the_caps_and_uses_no_connection_in_vain(
     assert dict(carried) | {key: wanted[key] for key in left_over} == wanted
     assert all(count <= caps[mode] for part in plan for mode, count in Counter(part.values()).items())
     assert len(used) <= connections
-    assert plan[: len(used)] == used
     needed = max((-(-count // caps[mode]) for mode, count in Counter(wanted.values()).items()), default=0)
     assert len(used) <= needed
     assert bool(left_over) == (needed > connections)
