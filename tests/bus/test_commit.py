@@ -31,7 +31,7 @@ async def contents(bus: Bus) -> dict[bytes, Any]:
     """Every key but the lease's, and what it holds."""
     found: dict[bytes, Any] = {}
     for key in sorted(await bus.redis.keys()):
-        if key.startswith((b"lease:", b"fence:")):
+        if key.startswith((b"lease:", b"fence:", b"holder:")):
             continue
         found[key] = await bus.redis.dump(key)
     return found
