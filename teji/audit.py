@@ -477,7 +477,7 @@ def in_words(report: Report, shown: int) -> str:
 
 
 def _by_field(report: Report) -> str:
-    told = ", ".join(f"{name} {count}" for name, count in report.found.by_field.most_common())
+    told = ", ".join(f"{name} {count}" for name, count in report.found.by_field.items() if count)
     return f" ({told})" if told else ""
 
 

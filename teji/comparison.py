@@ -5,7 +5,6 @@ and the candle that the venue makes of every trade may differ, and both are righ
 counted.
 """
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -73,7 +72,7 @@ class Comparison:
     missing: int = 0
     missing_before_first: int = 0  # of those: before our first bar of the instrument that day
     extra: int = 0
-    by_field: Counter[str] = field(default_factory=Counter)
+    by_field: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FIELDS, 0))
     oi_compared: int = 0
     oi_differing: int = 0
     outside: int = 0  # candles outside continuous trading: auctions, of which we make prints and no bars
@@ -122,7 +121,8 @@ class Comparison:
         if not fields:
             self.equal += 1
             return
-        self.by_field.update(fields)
+        for name in fields:
+            self.by_field[name] += 1
         if bar.complete:
             self.differing += 1
         else:
