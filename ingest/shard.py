@@ -14,6 +14,7 @@ from bus import clock
 from bus.connection import Bus
 from bus.inbox import Entry, Inbox, Output, Published, Writer
 from bus.life import until_done
+from bus.settings import FeedPlan
 from bus.wait import pause
 from ingest import quotes
 from ingest.desired import Desired, apply
@@ -22,7 +23,7 @@ from ingest.mending import mend
 from ingest.status import Reporter
 from ingest.tape.shards import ShardTape
 from schemas import streams, ticks
-from schemas.commands import COMMAND, TAPE_RECORD, FeedBackfill, Mode, TapeRecord
+from schemas.commands import COMMAND, TAPE_RECORD, FeedBackfill, FeedSubscribe, Mode, TapeRecord
 from schemas.errors import Rejected
 from schemas.events import Event, EventKind, FeedState
 from schemas.ticks import FeedMark
@@ -266,6 +267,8 @@ class Shard:
                 told = self._ingest.tape.ask(TapeRecord.model_validate(body).seconds)
                 return [self._reply(command_id, f"{kind} done", {"ok": True, **told})]
             command = COMMAND.validate_python({**body, "kind": kind} if isinstance(body, dict) else body)
+            if isinstance(command, FeedSubscribe):
+                self._refuse_mode(command.mode)
             self._wish, answer = apply(
                 self._wish,
                 self._base,
@@ -281,6 +284,11 @@ class Shard:
             why = _first_line(error)
             return [self._inbox.reject(entry, why), self._reply(command_id, why, {"ok": False})]
         return [self._reply(command_id, f"{kind} done", {"ok": True, **answer})]
+
+    def _refuse_mode(self, mode: Mode) -> None:
+        """The venue would pass over it in silence."""
+        if mode is Mode.FULL_D30 and self._ingest.settings.teji_feed_plan is not FeedPlan.PLUS:
+            raise Rejected("full_d30 needs the Plus plan: set TEJI_FEED_PLAN=plus if the account has it")
 
     def _fill(self, command: FeedBackfill) -> int:
         """Ask history; the number of instruments that it is asked about."""

@@ -40,10 +40,14 @@ class Quote(BaseModel):
     ask_qty: int | None
     iep: float | None
     ieq: int | None
+    cas_eligible: bool | None = (
+        None  # the venue says that it joins the closing auction; it never says that one does not
+    )
 
 
 _VALUES: Final = TICK.names[TICK.names.index("ts") :] if TICK.names else ()
-assert tuple(Quote.model_fields) == ("instrument", *_VALUES), "a quote is a tick record: same names, same order"
+_NAMES: Final = ("instrument", *_VALUES, "cas_eligible")
+assert tuple(Quote.model_fields) == _NAMES, "a quote is a tick record: same names, same order"
 
 _BLOCK_OF: Final[Mapping[str, Block]] = {
     **dict.fromkeys(("ltp", "ltt", "ltq", "cp"), Block.LTPC),
@@ -66,4 +70,5 @@ def encode(keys: Iterable[str], rec: npt.NDArray[Any]) -> Iterator[bytes]:
         values = list(record[-len(_VALUES) :])
         for place in _unknown(flags):
             values[place] = None
-        yield orjson.dumps(dict(zip(("instrument", *_VALUES), (key, *values), strict=True)))
+        joins = True if flags & Block.CAS else None
+        yield orjson.dumps(dict(zip(_NAMES, (key, *values, joins), strict=True)))

@@ -1,4 +1,4 @@
-"""`POST /feed/...`: a command to ingest, and the answer that ingest gave."""
+"""`POST /feed/...`: a command to ingest, and the answer that ingest gave. `GET /feed`: how the feed is, in full."""
 
 from typing import Annotated, Any
 
@@ -7,12 +7,16 @@ from fastapi import APIRouter, Header
 from pydantic import BaseModel, Field
 from starlette.responses import Response
 
+from bus.connection import Bus, translated
 from gateway import problems
 from gateway.access import Caller, MayChange
 from gateway.commands import Answer, ask
 from gateway.context import Gateway, Here
 from gateway.problems import Problem
+from gateway.routes.health import FeedHealth, feeds
+from schemas import streams
 from schemas.commands import Command, FeedConnect, FeedDisconnect, FeedSubscribe, FeedUnsubscribe
+from schemas.events import Missing
 
 router = APIRouter(prefix="/feed", tags=["feed"])
 
@@ -73,6 +77,35 @@ def merged(answer: Answer) -> dict[str, Any]:
             data[name] = data[name] + value if adds_up and name in data else data.get(name, value)
     first = answer.replies[0]
     return {"command": answer.command, "message": first.get("message", ""), "ts": first.get("ts", 0), "data": data}
+
+
+class ShardFeed(BaseModel):
+    """A shard's feed, as ingest told it last. Null: it has told nothing yet."""
+
+    shard: int
+    status: FeedHealth | None
+    missing: Missing | None = Field(description="The instruments that the feed says nothing about, all of them")
+
+
+@router.get("", summary="How the feed is", response_model=list[ShardFeed], responses=problems.responses(403, 503))
+async def feed(here: Here) -> list[ShardFeed]:
+    """The state of each shard's feed, its connections, and every instrument that should tick and does not: never
+    seen since it was asked for, silent while its peers go on, or without room on the connections."""
+    told = {each.shard: each for each in feeds(here)}
+    return [
+        ShardFeed(shard=shard, status=told.get(shard), missing=await _missing(here.bus, shard))
+        for shard in range(here.settings.teji_shards)
+    ]
+
+
+async def _missing(bus: Bus, shard: int) -> Missing | None:
+    with translated():
+        fields = await bus.redis.hgetall(streams.missing(shard))
+    return (
+        Missing.model_validate({name.decode(): orjson.loads(value) for name, value in fields.items()})
+        if fields
+        else None
+    )
 
 
 @router.post("/connect", summary="Connect the feed", response_model=Reply, responses=_RESPONSES)

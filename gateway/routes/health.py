@@ -142,11 +142,12 @@ async def _cold(here: Gateway) -> list[ColdHealth]:
     return [part for part in found if part is not None]
 
 
-def _feed(here: Gateway) -> list[FeedHealth]:
-    feeds: list[FeedHealth] = []
+def feeds(here: Gateway) -> list[FeedHealth]:
+    """What each shard's ingest said last."""
+    found: list[FeedHealth] = []
     for _, (_, event) in sorted(here.events.feeds.items()):
-        feeds.append(FeedHealth.model_validate({**event.get("data", {}), "ts": event.get("ts", 0)}))
-    return feeds
+        found.append(FeedHealth.model_validate({**event.get("data", {}), "ts": event.get("ts", 0)}))
+    return found
 
 
 def _complaints(health: Health, shards: int) -> list[str]:
@@ -163,6 +164,8 @@ def _complaints(health: Health, shards: int) -> list[str]:
     for feed in health.feed:
         if feed.state not in (FeedState.LIVE, FeedState.CLOSED):
             reasons.append(f"the feed of shard {feed.shard} is {feed.state.value}: {feed.reason}".rstrip(": "))
+        elif feed.state is FeedState.LIVE and (feed.never_seen.count or feed.silent.count or feed.no_room.count):
+            reasons.append(f"the feed of shard {feed.shard} lacks instruments: {feed.reason}")
     reasons += [
         f"{c.stream} is {c.lag_ms / 1000:.0f} s behind in Postgres" for c in health.cold if c.lag_ms > _COLD_LAG_MS
     ]
@@ -191,7 +194,7 @@ async def _look(here: Here) -> Health:
         started=here.started_ms,
         redis=redis,
         postgres=database,
-        feed=_feed(here),
+        feed=feeds(here),
         workers=workers,
         cold=cold,
         instruments=InstrumentsHealth(

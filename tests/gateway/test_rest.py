@@ -22,7 +22,7 @@ from gateway.worker import listen
 from schemas import streams
 from schemas.bars import Bar
 from schemas.errors import Misconfigured
-from schemas.events import Event, EventKind
+from schemas.events import Event, EventKind, FeedState, FeedStatus, Some
 from tests.conftest import settings_in
 from tests.gateway.house import (
     CALL,
@@ -468,6 +468,30 @@ async def test_health_is_ok_when_everything_is_there(settings: Settings) -> None
         await until(lambda: _degraded(house, "the feed of shard 0 is stale: no data for 15 s"))
 
 
+async def test_the_feed_names_every_instrument_that_it_lacks_and_health_says_so(settings: Settings) -> None:
+    missing = {"never_seen": [f"NSE_FO|{n}" for n in range(12)], "silent": [NIFTY], "no_room": [], "ts": 9}
+    status = FeedStatus(
+        state=FeedState.LIVE,
+        shard=0,
+        venue="sim",
+        connections=1,
+        desired=20,
+        seen=8,
+        reason="the venue never sent 12",
+        never_seen=Some.of(missing["never_seen"]),  # type: ignore[arg-type]
+    )
+    async with open_house(settings) as house:
+        (nothing,) = (await house.http.get(f"{API}/feed")).json()
+        assert nothing == {"shard": 0, "status": None, "missing": None}
+        event = Event(kind=EventKind.FEED, ts=7, worker="ingest", message="", data=status.model_dump(mode="json"))
+        await house.bus.redis.hset(streams.missing(0), mapping={k: orjson.dumps(v) for k, v in missing.items()})
+        await house.bus.redis.xadd(streams.EVENTS, {"kind": "feed", "data": event.model_dump_json()})
+        await until(lambda: _degraded(house, "the feed of shard 0 lacks instruments: the venue never sent 12"))
+        (told,) = (await house.http.get(f"{API}/feed")).json()
+        assert told["missing"] == missing
+        assert told["status"]["never_seen"] == {"count": 12, "first": sorted(missing["never_seen"])[:10]}  # type: ignore[call-overload]
+
+
 async def _degraded(house: House, reason: str) -> bool:
     health = (await house.http.get("/health")).json()
     return health["status"] == "degraded" and reason in health["reasons"]
@@ -517,6 +541,7 @@ async def test_the_openapi_document_is_valid_and_complete(settings: Settings) ->
         "chain",
         "candles",
         "quotes",
+        "feed",
     }
     expected |= {f"feed/{name}" for name in ("connect", "disconnect", "subscribe", "unsubscribe")}
     expected |= {f"stream/{name}" for name in ("live", "candles", "orders", "signals", "events")}
