@@ -1,7 +1,8 @@
 """A venue that sends as fast as it is read: real handshake, real frames, every update a new trade.
 
-The simulated exchange makes a market; this one only makes load. Its frames are built once by the generated class; then
-time, trade time and volume are rewritten in place, so that each copy that leaves is news.
+The simulated exchange makes a market; this one only makes load, and shares the machine with what is measured: so it is
+cheap. Its frames are built once by the generated class, as messages back to back; then time, trade time and volume are
+rewritten in place, so that each copy that leaves is news. A flood leaves in blocks of many messages.
 
     python -m bench.venue PORT KEYS KEYS_PER_FRAME FRAMES_PER_S     (0 frames a second: as fast as possible)
 """
@@ -24,19 +25,21 @@ from bus import clock
 from proto import feed_pb2
 
 _HIGH_WATER_BYTES: Final = 4 << 20
+_BLOCK_TICKS: Final = 500
 
 
 class Stream:
-    """Frames in turn over all keys; `next` returns the bytes of one that was never sent before."""
+    """Messages in turn over all keys; `next` returns the bytes of some that were never sent before."""
 
-    def __init__(self, n_keys: int, keys_per_frame: int, seed: int = 1) -> None:
+    def __init__(self, n_keys: int, keys_per_frame: int, frames_per_block: int, seed: int = 1) -> None:
         rng = random.Random(seed)
         pool = frames.keys(n_keys)
         parts = [pool[i : i + keys_per_frame] for i in range(0, n_keys, keys_per_frame)]
-        self._frames = [_Frame(frames.frame(frames.Mode.FULL, part, _SAMPLE_TS, rng), len(part)) for part in parts]
-        self._turn = itertools.cycle(self._frames)
+        made = [_marked(frames.frame(frames.Mode.FULL, part, _SAMPLE_TS, rng)) for part in parts]
+        blocks = [made[i : i + frames_per_block] for i in range(0, len(made), frames_per_block)]
+        self._turn = itertools.cycle([_Block(block) for block in blocks])
 
-    def next(self, ts: int) -> bytearray:
+    def next(self, ts: int) -> bytes:
         return next(self._turn).at(ts)
 
 
@@ -45,29 +48,41 @@ _SAMPLE_TS: Final = frames.START_MS
 _VTT_FIRST: Final = 1 << 28  # five bytes, up to 2^35
 
 
-class _Frame:
-    """A frame whose times and volumes can be rewritten: they are found by decoding it once with marks in place."""
+def _marked(body: bytes) -> bytes:
+    """A frame with known times and volumes, so that they are found again in its bytes."""
+    message = feed_pb2.FeedResponse.FromString(body)
+    for feed in message.feeds.values():
+        feed.fullFeed.marketFF.vtt = _VTT_FIRST
+        feed.fullFeed.marketFF.ltpc.ltt = _SAMPLE_TS
+    message.currentTs = _SAMPLE_TS
+    return message.SerializeToString()
 
-    def __init__(self, body: bytes, n: int) -> None:
-        message = feed_pb2.FeedResponse.FromString(body)
-        for feed in message.feeds.values():
-            feed.fullFeed.marketFF.vtt = _VTT_FIRST
-            feed.fullFeed.marketFF.ltpc.ltt = _SAMPLE_TS
-        message.currentTs = _SAMPLE_TS
-        self._body = bytearray(message.SerializeToString())
-        raw = np.frombuffer(self._body, np.uint8)
-        self._times = _find(raw, _varint(_SAMPLE_TS))[:, None] + np.arange(6)
-        self._volumes = _find(raw, _varint(_VTT_FIRST))[:, None] + np.arange(5)
-        assert len(self._times) >= n + 1
-        assert len(self._volumes) == n
-        self._raw = raw
+
+def _message(body: bytes) -> bytes:
+    """As it goes over the wire from a server: one binary frame, not masked."""
+    if len(body) < 126:
+        return bytes([0x82, len(body)]) + body
+    if len(body) < 1 << 16:
+        return b"\x82\x7e" + len(body).to_bytes(2, "big") + body
+    return b"\x82\x7f" + len(body).to_bytes(8, "big") + body
+
+
+class _Block:
+    """Messages whose times and volumes can be rewritten."""
+
+    def __init__(self, bodies: list[bytes]) -> None:
+        self._bytes = bytearray(b"".join(map(_message, bodies)))
+        self._raw = np.frombuffer(self._bytes, np.uint8)
+        self._times = _find(self._raw, _varint(_SAMPLE_TS))[:, None] + np.arange(6)
+        self._volumes = _find(self._raw, _varint(_VTT_FIRST))[:, None] + np.arange(5)
+        assert len(self._times) >= len(self._volumes) + len(bodies)
         self._vtt = _VTT_FIRST
 
-    def at(self, ts: int) -> bytearray:
+    def at(self, ts: int) -> bytes:
         self._vtt += 75
         self._raw[self._times] = np.frombuffer(_varint(ts), np.uint8)
         self._raw[self._volumes] = np.frombuffer(_varint(self._vtt), np.uint8)
-        return self._body
+        return bytes(self._bytes)
 
 
 def _varint(value: int) -> bytes:
@@ -117,13 +132,12 @@ class Client(picows.WSListener):
         self._may.set()
 
     def _send(self) -> None:
-        self._transport.send(picows.WSMsgType.BINARY, self._stream.next(clock.now_ms()))
+        self._transport.underlying_transport.write(self._stream.next(clock.now_ms()))
 
     async def _flood(self) -> None:
         while True:
             await self._may.wait()
-            for _ in range(16):
-                self._send()
+            self._send()
             await asyncio.sleep(0)
 
     async def _paced(self) -> None:
@@ -162,7 +176,7 @@ async def _http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ws_u
 
 
 async def serve(port: int, n_keys: int, keys_per_frame: int, frames_per_s: float) -> None:
-    stream = Stream(n_keys, keys_per_frame)
+    stream = Stream(n_keys, keys_per_frame, 1 if frames_per_s else max(1, _BLOCK_TICKS // keys_per_frame))
     feed = await picows.ws_create_server(lambda _: Client(stream, frames_per_s), "127.0.0.1", port + 1)
     file = instrument_file(n_keys)
     url = f"ws://127.0.0.1:{port + 1}/"
