@@ -4,7 +4,7 @@ Bars go into the stream of ticks, where the aggregator decides what they change 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -30,6 +30,7 @@ _PAUSE_MAX_S: Final = 60.0
 
 class Backfill:
     def __init__(self, plan: Plan, rest: Rest, collector: Collector, enabled: bool) -> None:
+        self.changed: Callable[[], None] = lambda: None  # called when nothing waits any more
         self._plan = plan
         self._rest = rest
         self._collector = collector
@@ -137,6 +138,7 @@ class Backfill:
         if self._calls and not any(waiting.values()):
             log.info("history is complete", calls=self._calls)
             self._calls = 0
+            self.changed()
 
     async def _fetch(self, need: Need, now_ms: int, stop: asyncio.Event) -> None:
         self._calls += 1

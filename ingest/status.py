@@ -38,4 +38,4 @@ class Reporter:
 def _without_counts(status: FeedStatus) -> FeedStatus:
     """What is news at once: not how many, but whether any."""
     some = {name: Some(count=bool(getattr(status, name).count)) for name in ("never_seen", "silent", "no_room")}
-    return status.model_copy(update={"seen": 0, "history_waiting": 0, **some})
+    return status.model_copy(update={"seen": 0, "history_waiting": min(status.history_waiting, 1), **some})

@@ -79,6 +79,7 @@ class Ingest:
         )
         plan = Plan(self._urgency, self._warmup_ms, self._sessions, self.settings.teji_backfill_days)
         self.backfill = Backfill(plan, rest, self.collector, self.settings.teji_backfill)
+        self.backfill.changed = self._changed
         self.feed = Feed(
             self.settings, rest, tokens, self.collector, self.backfill, hours=self.hours, changed=self._changed
         )

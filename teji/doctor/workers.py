@@ -13,6 +13,7 @@ from bus.inbox import order
 from bus.settings import Settings
 from schemas import streams
 from schemas.errors import Misconfigured
+from schemas.events import EventKind
 from teji import ports
 from teji.doctor import processes
 from teji.doctor.findings import Finding, fail, ok, warn
@@ -23,6 +24,8 @@ from teji.running import Running
 _LAG_WARN_MS: Final = 5_000
 _LAG_FAIL_MS: Final = 60_000
 _HEALTH_TIMEOUT_S: Final = 5.0
+_EVENTS_MAX: Final = 1_000  # the newest, in which the feeds' last words are looked for
+_CALLS_PER_MIN: Final = 60  # what the venue allows in the long run, an instrument a call
 
 #: Who holds leases, by worker; the gateway's is that of its writer to Postgres.
 _COLD: Final = "cold"
@@ -38,6 +41,7 @@ class Seen:
     lag_ms: dict[str, int] = field(default_factory=dict)  # by group, the worst of its streams
     dead: dict[str, int] = field(default_factory=dict)  # entries by stream
     halted: str = ""
+    history_waiting: dict[int, int] = field(default_factory=dict)  # instruments by shard, as its feed last said
     processes: list[Process] = field(default_factory=list)  # also those that are silent
 
 
@@ -70,9 +74,19 @@ async def look(bus: Bus, shards: int) -> Seen:
             seen.lag_ms[group] = max(lag_ms, seen.lag_ms.get(group, 0))
         if count := await bus.redis.xlen(streams.dead(stream)):
             seen.dead[streams.dead(stream)] = count
+    seen.history_waiting = await _history_waiting(bus)
     if halted := await bus.redis.get(streams.HALT):
         seen.halted = halted.decode(errors="replace")
     return seen
+
+
+async def _history_waiting(bus: Bus) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for _, fields in await bus.redis.xrevrange(streams.EVENTS, count=_EVENTS_MAX):
+        if fields.get(b"kind") == EventKind.FEED.encode():
+            status = json.loads(fields[b"data"])["data"]
+            found.setdefault(int(status["shard"]), int(status.get("history_waiting", 0)))
+    return found
 
 
 async def _lags(bus: Bus, stream: str) -> dict[str, int]:
@@ -94,6 +108,8 @@ def judged(seen: Seen, shards: int) -> list[Finding]:
         found.append(_worker(_COLD, seen, shards))
     found += [_silent(process) for process in seen.processes if process.silent or process.gone]
     found += [_lag(group, lag_ms) for group, lag_ms in sorted(seen.lag_ms.items()) if seen.alive]
+    if seen.alive.get("ingest"):
+        found.append(_history(sum(seen.history_waiting.values())))
     if seen.dead:
         shown = ", ".join(f"{count} in {stream}" for stream, count in seen.dead.items())
         first = next(iter(seen.dead))
@@ -129,6 +145,13 @@ def _silent(process: Process) -> Finding:
     still = f", and it still owns shards {processes.ranges(process.shards)}" if process.shards else ""
     fix = f"It hangs, or was killed, or lost its way to Redis: look there, end it with kill -9 {process.pid}."
     return fail(process.worker, f"{process.name}: {ago}{still}", fix)
+
+
+def _history(waiting: int) -> Finding:
+    if not waiting:
+        return ok("history", "nothing that was missed is still to come")
+    minutes = waiting / _CALLS_PER_MIN
+    return ok("history", f"{waiting} instruments still wait for minutes that were missed, about {minutes:.0f} min")
 
 
 def _lag(group: str, lag_ms: int) -> Finding:
