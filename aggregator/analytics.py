@@ -26,6 +26,7 @@ EXPECTED_MOVE_FACTOR: Final = 0.85
 #: `action`: below these parts of price and open interest nothing has moved.
 PRICE_MOVED: Final = 0.001
 OI_MOVED: Final = 0.01
+_ABOUT: Final = 1 - 1e-9  # 100.10 against 100.00 has moved by 0.1 %, whatever the binary fractions say
 SKEW_DELTA: Final = 0.25
 CONSTANT_YEARS: Final = 30 / 365
 #: Closing values that IV rank and percentile look back on, and how many there must be at least.
@@ -249,7 +250,8 @@ def action(price: Floats, price_before: Floats, oi: Floats, oi_before: Floats) -
     """
     d_price, d_oi = price - price_before, oi - oi_before
     known = ~np.isnan(d_price) & ~np.isnan(d_oi) & (price_before > 0)
-    moved = (np.abs(d_price) >= PRICE_MOVED * price_before) & (np.abs(d_oi) >= OI_MOVED * oi_before) & (d_oi != 0)
+    price_moved = np.abs(d_price) >= _ABOUT * PRICE_MOVED * price_before
+    moved = price_moved & (np.abs(d_oi) >= _ABOUT * OI_MOVED * oi_before) & (d_oi != 0)
     kind = 1 + (d_price < 0) + 2 * (d_oi < 0)
     place = np.where(known, np.where(moved, kind, 0), -1).tolist()
     names: tuple[Action | None, ...] = (*_ACTIONS, Action.LONG_UNWINDING, None)

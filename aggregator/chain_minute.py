@@ -6,7 +6,7 @@ then what its underlying's chains have in common.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -35,7 +35,8 @@ _NAN: Final = math.nan
 #: Decimals of what we compute, where a price has two: what is beyond is noise, and would double the size of a chain.
 _DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 4, "vega": 4, "rho": 4}
 _RATIO: Final = 6
-_PRICE: Final = 4
+_PRICE: Final = 5
+_PERCENT: Final = 4
 _RUPEES: Final = 2
 _YEARS: Final = 12
 
@@ -102,6 +103,10 @@ class Minute:
         )
 
 
+def rounded(value: float, places: int) -> float:
+    return round(value, places) + 0.0  # no negative zero
+
+
 def is_known(ts: int, rec: npt.NDArray[Any]) -> Bools:
     """The feed vouches for the record, or has told it on the date of the minute: older ones say nothing about now."""
     known: Bools = (rec["covered"] == 1) | _same_day(rec["ts"], ts)
@@ -151,7 +156,8 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
 def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forward:
     spreads = minute.spread[of.calls] + minute.spread[of.puts]
     prices = minute.price
-    return forward(float(prices[of.future]), of.strikes, prices[of.calls], prices[of.puts], rate, years, spreads)
+    found = forward(float(prices[of.future]), of.strikes, prices[of.calls], prices[of.puts], rate, years, spreads)
+    return replace(found, value=rounded(found.value, _PRICE))  # everything follows from the forward that is shown
 
 
 # Measures
@@ -172,27 +178,26 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     pains = analytics.pain(strikes, calls.oi, puts.oi)
     synthetic = analytics.synthetic(strikes, calls.price, puts.price, rate, of.years)
     exposures, net = _exposures(of, calls, puts, spot, rate)
+    residual = analytics.parity_residual(strikes, calls.price, puts.price, fwd, rate, of.years)
     by_strike = {
         "smile_iv": analytics.smile(strikes, calls.iv, puts.iv, fwd),
         "synthetic": synthetic.round(_PRICE),
-        "parity_residual": analytics.parity_residual(strikes, calls.price, puts.price, fwd, rate, of.years).round(
-            _PRICE
-        ),
+        "parity_residual": residual.round(_PRICE) + 0.0,
         "pcr": analytics.pcr_by_strike(calls.oi, puts.oi).round(_RATIO),
-        "pain": pains.round(_RUPEES),
-        "gex": net.round(_RUPEES),
+        "pain": pains.round(_RUPEES) + 0.0,
+        "gex": net.round(_RUPEES) + 0.0,
     }
     fields = {
         "spot": spot,
-        "basis": round(fwd - spot, _PRICE),
-        "basis_yearly": round(analytics.basis_yearly(fwd, spot, of.years), _RATIO),
+        "basis": rounded(fwd - spot, _PRICE),
+        "basis_yearly": rounded(analytics.basis_yearly(fwd, spot, of.years), _RATIO),
         **_at_the_money(of, calls, puts, synthetic),
         **_open_interest(strikes, calls, puts, fwd),
         "max_pain": analytics.max_pain(strikes, pains, fwd),
         **exposures,
         **_skew(of, calls, puts),
     }
-    fields["butterfly_25d"] = round(
+    fields["butterfly_25d"] = rounded(
         0.5 * (fields["call_iv_25d"] + fields["put_iv_25d"]) - fields["atm_iv"], _DECIMALS["iv"]
     )
     return Measured(fields, by_strike)
@@ -219,12 +224,12 @@ def _at_the_money(of: Priced, calls: Side, puts: Side, synthetic: Floats) -> Fie
     straddle = float(calls.price[at] + puts.price[at])
     return {
         "atm_strike": float(of.layout.strikes[at]),
-        "atm_iv": round(iv, _DECIMALS["iv"]),
-        "straddle": round(straddle, _PRICE),
-        "expected_move": round(straddle * analytics.EXPECTED_MOVE_FACTOR, _PRICE),
+        "atm_iv": rounded(iv, _DECIMALS["iv"]),
+        "straddle": rounded(straddle, _PRICE),
+        "expected_move": rounded(straddle * analytics.EXPECTED_MOVE_FACTOR, _PRICE),
         "expected_move_factor": analytics.EXPECTED_MOVE_FACTOR,
-        "one_sigma": round(analytics.one_sigma(of.forward.value, iv, of.years), _PRICE),
-        "synthetic_future": round(float(synthetic[at]), _PRICE),
+        "one_sigma": rounded(analytics.one_sigma(of.forward.value, iv, of.years), _PRICE),
+        "synthetic_future": rounded(float(synthetic[at]), _PRICE),
     }
 
 
@@ -235,7 +240,7 @@ def _open_interest(strikes: Floats, calls: Side, puts: Side, fwd: float) -> Fiel
         for side, of in (("call", calls), ("put", puts))
     }
     ratios = {
-        f"pcr_{name}": round(analytics.ratio(sums[f"put_{name}"], sums[f"call_{name}"]), _RATIO)
+        f"pcr_{name}": rounded(analytics.ratio(sums[f"put_{name}"], sums[f"call_{name}"]), _RATIO)
         for name in ("oi", "volume", "oi_change")
     }
     walls = {
@@ -260,12 +265,12 @@ def _exposures(of: Priced, calls: Side, puts: Side, spot: float, rate: float) ->
     vanna, charm = (analytics.signed(one, other) for one, other in zip(of_calls, of_puts, strict=True))
     fields = {
         "exposure_at": where,
-        "exposure_oi_pct": round(analytics.counted_pct(calls, puts), _PRICE),
-        "gex": round(analytics.total(net), _RUPEES),
-        "gex_zero": round(analytics.zero_level(strikes, net, fwd), _RUPEES),
-        "dex": round(analytics.total(delta), _RUPEES),
-        "vanna": round(analytics.total(vanna), _RUPEES),
-        "charm": round(analytics.total(charm), _RUPEES),
+        "exposure_oi_pct": rounded(analytics.counted_pct(calls, puts), _PERCENT),
+        "gex": rounded(analytics.total(net), _RUPEES),
+        "gex_zero": rounded(analytics.zero_level(strikes, net, fwd), _RUPEES),
+        "dex": rounded(analytics.total(delta), _RUPEES),
+        "vanna": rounded(analytics.total(vanna), _RUPEES),
+        "charm": rounded(analytics.total(charm), _RUPEES),
     }
     return fields, net
 
@@ -275,10 +280,10 @@ def _skew(of: Priced, calls: Side, puts: Side) -> Fields:
     call = analytics.call_iv_at(of.layout.strikes, calls, of.forward.value)
     put = analytics.put_iv_at(of.layout.strikes, puts, of.forward.value)
     return {
-        "call_iv_25d": round(call, places),
-        "put_iv_25d": round(put, places),
-        "skew_25d": round(put - call, places),
-        "risk_reversal_25d": round(call - put, places),
+        "call_iv_25d": rounded(call, places),
+        "put_iv_25d": rounded(put, places),
+        "skew_25d": rounded(put - call, places),
+        "risk_reversal_25d": rounded(call - put, places),
     }
 
 
@@ -288,8 +293,8 @@ def of_underlying(minute: Minute, layout: Layout, underlying: str, made: Sequenc
     trading = [place for last, place in layout.futures.get(underlying, ()) if last > minute.ts][:2]
     oi = [float(minute.oi[place]) for place in trading]
     return {
-        "iv_30d": round(analytics.constant_iv(vols), _DECIMALS["iv"]),
-        "rollover_pct": round(analytics.rollover_pct(*oi), _PRICE) if len(oi) == 2 else _NAN,
+        "iv_30d": rounded(analytics.constant_iv(vols), _DECIMALS["iv"]),
+        "rollover_pct": rounded(analytics.rollover_pct(*oi), _PERCENT) if len(oi) == 2 else _NAN,
     }
 
 
@@ -297,8 +302,8 @@ def with_history(common: Fields, days: Sequence[float]) -> Fields:
     iv = common["iv_30d"]
     return {
         **common,
-        "iv_rank": round(analytics.iv_rank(iv, days), _PRICE),
-        "iv_percentile": round(analytics.iv_percentile(iv, days), _PRICE),
+        "iv_rank": rounded(analytics.iv_rank(iv, days), _PERCENT),
+        "iv_percentile": rounded(analytics.iv_percentile(iv, days), _PERCENT),
         "iv_days": len(days),
     }
 
@@ -326,13 +331,13 @@ def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, An
         "silent_shards": seen["silent_shards"],
         "uncovered": uncovered,
         "last_trade_ms": layout.last_trade_ms,
-        "years": round(of.years, _YEARS),
+        "years": rounded(of.years, _YEARS),
         "rate": seen["rate"],
         "future": _future(minute, layout.future),
-        "forward": round(fwd.value, _PRICE),
+        "forward": fwd.value,
         "forward_from": fwd.source,
         "forward_strikes": fwd.strikes,
-        "forward_residual": round(fwd.residual, _PRICE),
+        "forward_residual": rounded(fwd.residual, _PRICE),
         **found.fields,
         **common,
         "strikes": [dict(zip(_STRIKE, row, strict=True)) for row in rows],
@@ -361,7 +366,7 @@ def _options(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[
 
 
 def _models(solved: npt.NDArray[Any], prices: list[float], is_mid: list[bool]) -> list[Fields]:
-    columns = [solved[name].round(places).tolist() for name, places in _DECIMALS.items()]
+    columns = [(solved[name].round(places) + 0.0).tolist() for name, places in _DECIMALS.items()]
     sources = [
         None if math.isnan(price) else PriceFrom.MID.value if mid else PriceFrom.LAST.value
         for price, mid in zip(prices, is_mid, strict=True)

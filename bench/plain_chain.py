@@ -46,7 +46,7 @@ def implied(side: str, price: float, forward: float, strike: float, years: float
     gain = forward - strike if side == "call" else strike - forward
     if not max(gain, 0.0) * discount < price < (forward if side == "call" else strike) * discount:
         return None
-    low, high, vol = 1e-9, 50.0, 0.3
+    low, high, vol = 1e-9, 1000.0, 0.3
     for _ in range(_STEPS_MAX):
         miss = value(side, forward, strike, years, vol, rate) - price
         low, high = (low, vol) if miss > 0 else (vol, high)
