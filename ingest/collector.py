@@ -158,6 +158,11 @@ class Collector:
             self.tape.base(keys)
         self._merger.mark_base(keys)
 
+    def take_overtaken(self) -> dict[str, int]:
+        """Instruments of which an older state came after a newer one, and the time of the oldest trade so lost."""
+        self.drain()
+        return self._merger.take_overtaken()
+
     def price(self, key: str) -> float:
         """The last price of an instrument that is followed; 0 where it has none."""
         last = self._merger.last

@@ -31,6 +31,7 @@ from schemas.events import FeedState, Socket
 log = structlog.get_logger("feed")
 
 _ON_ITS_WAY_S: Final = 2.0
+_MINUTE_MS: Final = 60_000
 _WORST_FIRST: Final = (FeedState.NEEDS_LOGIN, FeedState.CONNECTING, FeedState.STALE, FeedState.LIVE)
 
 
@@ -134,6 +135,7 @@ class Feed:
         """Once a second: what is dead, what is silent, what has to be asked for again."""
         self._look_at_connections(now_s)
         self._look_at_instruments(now_s)
+        self._look_at_overtaken()
         self._count()
 
     def _look_at_connections(self, now_s: float) -> None:
@@ -165,6 +167,20 @@ class Feed:
         before, self.found = self.found, found if found != self.found else self.found
         if (bool(before.never_seen), bool(before.silent)) != (bool(found.never_seen), bool(found.silent)):
             self.changed()
+
+    def _look_at_overtaken(self) -> None:
+        """States that come in the wrong order leave trades out, and no reader can see it: history has to tell them."""
+        lost = {key: ts for key, ts in self.collector.take_overtaken().items() if key in self._followed}
+        if not lost:
+            return
+        metrics.FEED_OVERTAKEN.inc(len(lost))
+        log.warning("states came after newer ones", instruments=len(lost))
+        by_minute: dict[int, list[str]] = {}
+        for key, ts in lost.items():
+            by_minute.setdefault(ts - ts % _MINUTE_MS, []).append(key)
+        for minute, keys in by_minute.items():
+            self.ended(keys, minute)
+        self.started(lost)
 
     def _able(self, keys: Collection[str]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Whether each of these can tick now, and the number of its group."""

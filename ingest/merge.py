@@ -9,6 +9,7 @@ The venue may send only what changed, and proto3 leaves zeros out, so absence is
 * The indicative price and quantity of an auction end with the first trade block that comes without them.
 * Later is what has a later or the same `ts`. An update older than the last one is filled up from what is known now
   and published like any other, but what is known stays as it is, in all blocks.
+  Where it tells of a trade between two that are known, that one is `overtaken`: no reader can tell it from an old one.
 * The first update after `mark_base` (or after `register`) gets Block.BASE, whatever its age. What was known before is
   still carried forward: the flags say that it is not new.
 """
@@ -120,7 +121,15 @@ def _carry_forward(missing: int, state: Any, tick: Any) -> None:
 
 
 @_compiled
-def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, whose: Any) -> int:
+def _is_overtaken(carried: int, state: Any, tick: Any) -> bool:
+    """Whether an older update, of the same connection, tells of a trade that ours have skipped."""
+    if not carried & _LTPC or tick.ltt == 0 or tick.ltt > state.ltt:
+        return False
+    return bool(tick.vtt < state.vtt if carried & _VTT and tick.vtt else tick.ltt < state.ltt)
+
+
+@_compiled
+def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, overtaken: Any, whose: Any) -> int:
     """Merge in place; into `whose`, the place of each row's instrument. Returns how many rows have none."""
     n_unknown = 0
     for number in range(first, first + rows):
@@ -149,6 +158,8 @@ def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, w
             last[row] = rec[number]
             last[row].levels = 0
             marks[row, _CHANGED] = 1
+        elif not tick.flags & _F_BASE and _is_overtaken(carried, state, tick):
+            overtaken[row] = min(tick.ltt, overtaken[row]) if overtaken[row] else tick.ltt
     return n_unknown
 
 
@@ -182,6 +193,7 @@ class Merger:
         self._key_of: dict[int, str] = {}
         self._last = np.empty(0, TICK)
         self._marks = np.empty((0, 2), np.uint8)
+        self._overtaken = np.zeros(0, np.int64)  # the time of the oldest such trade, 0: none
         self._slots = np.full(2, _EMPTY, np.int32)
         self._seen = np.zeros(0, np.int64)
         self._turn = 0
@@ -237,7 +249,7 @@ class Merger:
         row's instrument among `keys`: -1 where it is not followed, such a row stays as it is. Returns their number."""
         if first_row < 0 or rows < 0 or first_row + rows > min(len(rec), len(whose)):
             raise IndexError(f"rows {first_row} to {first_row + rows} of {len(rec)}")
-        return int(_merge(rec, first_row, rows, self._last, self._slots, self._marks, whose))
+        return int(_merge(rec, first_row, rows, self._last, self._slots, self._marks, self._overtaken, whose))
 
     def names(self, whose: npt.NDArray[np.int32]) -> list[str]:
         """The keys of these rows' instruments, each once, in the order of first appearance."""
@@ -252,6 +264,13 @@ class Merger:
         self._marks[changed, _CHANGED] = 0
         return [self._keys[row] for row in changed], self._last[changed]
 
+    def take_overtaken(self) -> dict[str, int]:
+        """The instruments that were overtaken since the last call, and the time of the oldest trade that was lost."""
+        rows = np.flatnonzero(self._overtaken)
+        found = {self._keys[row]: int(self._overtaken[row]) for row in rows}
+        self._overtaken[rows] = 0
+        return found
+
     def memory(self) -> tuple[list[str], bytes, bytes]:
         """Keys, states and marks."""
         return self._keys, self._last.tobytes(), self._marks.tobytes()
@@ -264,7 +283,9 @@ class Merger:
 
     def _keep(self, keys: list[str], last: npt.NDArray[Any], marks: npt.NDArray[np.uint8]) -> None:
         """Make these the instruments: states and marks in the order of the keys."""
+        overtaken = self.take_overtaken()
         self._keys, self._last, self._marks = keys, last, marks
+        self._overtaken = np.array([overtaken.get(key, 0) for key in keys], np.int64)
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._key_of = dict(zip(last["id"].tolist(), keys, strict=True))
         self._seen = np.zeros(len(keys), np.int64)

@@ -28,7 +28,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingest.connection, "_REFUSED_S", 0.05)
     monkeypatch.setattr(ingest.connection, "_WATCH_S", 0.05)
     for caps in (brokers.upstox.limits.ALONE, brokers.upstox.limits.COMBINED):
-        monkeypatch.setitem(caps, Mode.FULL, 40)  # type: ignore[arg-type]
+        monkeypatch.setitem(caps, Mode.FULL, 40)
 
 
 def keys_of(market: Exchange) -> set[str]:

@@ -225,6 +225,36 @@ def test_an_older_update_is_filled_up_and_does_not_change_what_is_known() -> Non
     assert merger.take_changed()[0] == []
 
 
+@pytest.mark.parametrize(
+    ("older", "lost"),
+    [
+        ({Block.LTPC: 5, Block.VTT: 8}, {A: 5}),
+        ({Block.LTPC: 5, Block.VTT: 9}, {}),  # the same trades
+        ({Block.LTPC: 5}, {A: 5}),  # without a volume the time tells
+        ({Block.LTPC: 7}, {}),
+        ({Block.DEPTH: 5, Block.VTT: 8}, {}),  # no trade
+    ],
+    ids=["trade", "same volume", "time", "same time", "depth"],
+)
+def test_an_update_that_comes_after_a_newer_one_has_lost_its_trade(
+    older: dict[Block, int], lost: dict[str, int]
+) -> None:
+    merger = follower(A, B)
+    merged(merger, Update(A, 1, {Block.LTPC: 3, Block.VTT: 7}), Update(A, 20, {Block.LTPC: 7, Block.VTT: 9}))
+    merged(merger, Update(A, 10, older))
+    merger.register([(STRANGER, SessionClass.ORDINARY)])  # others that come and go change nothing
+    assert merger.take_overtaken() == lost
+    assert merger.take_overtaken() == {}
+
+
+def test_what_is_told_anew_after_a_mark_is_never_overtaken() -> None:
+    merger = follower(A)
+    merged(merger, Update(A, 20, {Block.LTPC: 7, Block.VTT: 9}))
+    merger.mark_base([A])
+    merged(merger, Update(A, 10, {Block.LTPC: 5, Block.VTT: 8}))
+    assert merger.take_overtaken() == {}
+
+
 def test_of_two_updates_with_the_same_time_the_second_is_the_newer() -> None:
     merger = follower(A)
     merged(merger, Update(A, 5, {Block.LTPC: 7}), Update(A, 5, {Block.LTPC: 8}))
