@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (one sentence on standard error), 2 wrong usage.
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -196,6 +197,44 @@ def audit_bars(
         raise typer.Exit(auditing.main(options, as_json=as_json, shown=shown))
     except auditing.WrongUsage as error:
         raise typer.BadParameter(str(error)) from None
+
+
+@app.command()
+def record(
+    minutes: Annotated[float | None, typer.Option(min=0, help="Stop after so many minutes; else Ctrl-C does.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Record what the feed brings on a tape, from a running system."""
+    from teji import record as recording
+
+    raise typer.Exit(recording.main(minutes, as_json=as_json))
+
+
+@app.command()
+def replay(
+    tape: Annotated[Path | None, typer.Argument(metavar="[TAPE]", help="A tape's folder, or one of its files.")] = None,
+    speed: Annotated[str, typer.Option(metavar="N|max", help="Times the speed at which it was recorded.")] = "max",
+    verify: Annotated[bool, typer.Option("--verify", help="Compare with what was published, byte for byte.")] = False,
+    listing: Annotated[bool, typer.Option("--list", help="Show the tapes that there are.")] = False,
+    redis_url: Annotated[str, typer.Option("--redis", metavar="URL", help="An empty Redis; else a scratch one.")] = "",
+    skip_damaged: Annotated[bool, typer.Option("--skip-damaged", help="Go on behind what cannot be read.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Play a tape through the whole pipeline. 0: done, and equal; 1: not equal; 2: wrong usage."""
+    from teji import replay as replaying
+
+    if listing:
+        replaying.list_tapes(as_json)
+        return
+    if tape is None:
+        raise typer.BadParameter("which tape? `teji replay --list` shows those that there are")
+    try:
+        options = replaying.chosen(
+            tape, speed, verify=verify, as_json=as_json, redis_url=redis_url, skip_damaged=skip_damaged
+        )
+    except replaying.WrongUsage as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(replaying.main(options))
 
 
 @app.command()

@@ -51,7 +51,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """No more of this shard, until it begins again."""
+    """No more of this shard, until it begins again. `why` is empty where that is as it should be."""
 
     shard: int
     why: str
@@ -161,7 +161,7 @@ class Player:
                 yield from self._cut(record)
             case Kind.LET_GO:
                 self._collector.flush()
-                yield from self._end(record.shard, "the shard went to another process, or its stream was lost")
+                yield from self._end(record.shard, "")
             case Kind.HASHES:
                 yield Run(list(form.commands(record.payload)))
             case Kind.GAP:
@@ -234,7 +234,7 @@ class Player:
         if not self._ahead.whole:  # it ends in the middle; what had been packed is all that is known
             self._collector.flush()
         for shard in list(self._playing):
-            yield from self._end(shard, "the end of the tape")
+            yield from self._end(shard, "")
 
     # What comes out
 

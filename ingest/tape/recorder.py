@@ -89,6 +89,7 @@ class Recorder:
         self._writer: Writer | None = None
         self._ending: list[Writer] = []
         self._session: date | None = None
+        self._guessed = False  # nobody knew the venue's date when the tape began
         self._flags = 0
         self._loss: _Loss | None = None
         self._retry_s = 0.0
@@ -120,7 +121,7 @@ class Recorder:
     def begin(self, session: date, started: str) -> None:
         """A tape of its own for this session. `started` names it among those of the day."""
         self.folder = self._root / session.isoformat() / started
-        self._session = session
+        self._session, self._guessed = session, not self._collector.clock.ts
         self.frames, self._bytes_before, self._loss = 0, (0, 0), None
         self._counted_bytes = self._counted_frames = 0
         self._writer = self._new_writer(self.folder, 0)
@@ -173,12 +174,17 @@ class Recorder:
         elif self._loss is not None:
             if writer.waiting_bytes < self._queue_max_bytes // 4:
                 self._go_on()
+        elif session != self._session and self._guessed:
+            self.folder = self._root / session.isoformat() / writer.folder.name
+            self._session = session
+            writer.move(self.folder)
         elif session != self._session:
             self.end()
             self.begin(session, started)
         elif writer.segment_bytes >= self._segment_bytes:
             writer.rotate()
             self._checkpoint(goes_on=True)
+        self._guessed = self._guessed and not self._collector.clock.ts
         self._tell_committed()
 
     def _count(self, writer: Writer) -> None:

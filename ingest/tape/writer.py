@@ -45,7 +45,7 @@ class Writer:
         self.next = first  # number of the next record
         self._about = about
         self._queue_max_bytes = queue_max_bytes
-        self._queue: deque[bytes | None] = deque()  # None: a new segment from here on
+        self._queue: deque[bytes | Path | None] = deque()  # None: a new segment from here on; a path: move there
         self._put_bytes = 0  # the event loop counts what it puts, the thread what it takes: nothing to lock
         self._taken_bytes = 0
         self._stop = threading.Event()
@@ -81,6 +81,10 @@ class Writer:
         """A new segment for what comes now."""
         self.segment_bytes = 0
         self._queue.append(None)
+
+    def move(self, folder: Path) -> None:
+        """The tape belongs into another folder."""
+        self._queue.append(folder)
 
     def finish(self) -> None:
         """Write what is left, then end; who has to know waits for `join`."""
@@ -135,11 +139,21 @@ class Writer:
                 self._end_segment()
                 self._open()
                 return
+            if isinstance(packed, Path):
+                self._move(packed)
+                continue
             new.append(packed)
             size += len(packed)
         self._gather(new, size)
         if self._gathered_bytes >= form.BLOCK_RAW_BYTES:
             self._end_block()
+
+    def _move(self, folder: Path) -> None:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.rename(folder)
+        with contextlib.suppress(OSError):  # other tapes are in it
+            self.folder.parent.rmdir()
+        self.folder, self._tail_path = folder, folder / self._tail_path.name
 
     def _gather(self, new: list[bytes], size: int) -> None:
         if not new:

@@ -34,6 +34,9 @@ class Process:
         self.kills += 1
         self._running = self._spawn()
 
+    def signal(self, number: int) -> None:
+        self._running.send_signal(number)
+
     def check(self) -> None:
         if (code := self._running.poll()) is not None:
             raise AssertionError(f"{self.name} ended with {code}: {self._log.read_text()[-2000:]}")

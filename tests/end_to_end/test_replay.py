@@ -1,0 +1,222 @@
+"""A recorded session gives the same bars again, byte for byte: whatever happened to the feed, to Redis and to ingest."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aggregator.worker
+import ingest.worker
+from bus import embedded
+from bus.settings import Settings
+from ingest.tape import reader
+from ingest.tape.format import Kind, Record
+from schemas import streams
+from sim.faults import FaultRequest
+from teji.replay import Options, Result, replay
+from tests.conftest import settings_in
+from tests.end_to_end.pipeline import MINUTE, Pipeline, pipeline, start_all
+from tests.end_to_end.processes import processes
+
+
+@contextlib.asynccontextmanager
+async def recorded(redis_url: str, home: Path, *, shards: int = 1, **more: Any) -> AsyncIterator[Pipeline]:
+    """A pipeline that records; history is asked, too."""
+    async with pipeline(redis_url, home, teji_shards=shards, teji_tape=True) as line:
+        line.settings = line.settings.model_copy(update={"teji_backfill": True, **more})
+        yield line
+
+
+async def run_market(line: Pipeline, seconds: int) -> None:
+    for _ in range(seconds // 5):
+        await line.market.advance(5_000)
+        await asyncio.sleep(0.01)
+
+
+async def closed(line: Pipeline, shards: int = 1) -> None:
+    """The last whole minute has left."""
+    last = (line.market.now_ms() - 2000) // MINUTE * MINUTE - MINUTE
+
+    async def left() -> bool:
+        newest = [await line.bus.redis.xrevrange(streams.candles(shard), count=500) for shard in range(shards)]
+        return all(any(int(fields[b"ts"]) >= last for _, fields in entries) for entries in newest)
+
+    await line.until(left, "the last minute left")
+
+
+async def connected(line: Pipeline) -> None:
+    await line.until(lambda: line.market.hub.connections, "connected")
+
+
+def tapes(settings: Settings) -> list[Path]:
+    return [one.folder for one in reader.tapes(settings.home / "tape")]
+
+
+async def verified(settings: Settings, tape: Path, speed: float | None = None, **more: Any) -> Result:
+    result = await replay(settings, Options(tape, speed, verify=True, **more))
+    assert result.verdict is not None
+    said = [one.text() for one in result.verdict.differences], result.verdict.notes, result.missing
+    assert result.verdict.equal, said
+    assert result.verdict.compared == sum(result.digest.counts.values()), said
+    return result
+
+
+def kinds(tape: Path) -> list[Kind]:
+    return [one.kind for one in reader.records(reader.segments_of(tape)) if isinstance(one, Record)]
+
+
+async def test_a_session_with_faults_and_history_is_replayed_byte_for_byte(redis_url: str, tmp_path: Path) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        start_all(line)
+        await connected(line)
+        await run_market(line, 100)
+        line.market.order_fault(FaultRequest(abort=True))
+        await line.until(lambda: not line.market.hub.connections, "cut")
+        await run_market(line, 70)
+        await connected(line)
+        await run_market(line, 40)
+        await line.stop("aggregator")  # its successor goes on from its memory
+        await run_market(line, 20)
+        line.start("aggregator", aggregator.worker.run)
+        line.market.order_fault(FaultRequest(drop=1001))
+        await run_market(line, 120)
+        await closed(line)
+        await line.until(line.caught_up, "all ticks are folded")
+        for name in list(line.tasks):
+            await line.stop(name)
+        (tape,) = tapes(line.settings)
+        assert tape.parent.name == "2026-11-18"  # by the venue's date, whatever the machine's
+        found = kinds(tape)
+        assert {Kind.FRAME, Kind.FOLLOW, Kind.BASE, Kind.DOWN, Kind.LEARN, Kind.CUT, Kind.PRELUDE} <= set(found)
+        first = await verified(line.settings, tape)
+        assert first.whole
+        assert first.digest.counts["candles"] > 150
+        again = await verified(line.settings, tape)
+        paced = await verified(line.settings, tape, speed=20.0)
+        assert first.digest.text == again.digest.text == paced.digest.text
+        await forge(line)
+        forged = await replay(line.settings, Options(tape, None, verify=True))
+        assert forged.code == 1
+        assert forged.verdict is not None
+        (one,) = forged.verdict.differences
+        assert "volume was 1" in one.text()
+        assert forged.verdict.live.text != forged.verdict.replay.text == first.digest.text
+
+
+async def forge(line: Pipeline) -> None:
+    """Somebody changes one number of one bar that was published."""
+    entries = await line.bus.redis.xrange(streams.candles(0))
+    await line.bus.redis.delete(streams.candles(0))
+    for place, (entry_id, fields) in enumerate(entries):
+        if place == 7:
+            fields[b"data"] = fields[b"data"].replace(b'"volume":', b'"volume":1')
+        await line.bus.redis.xadd(streams.candles(0), fields, id=entry_id)
+
+
+async def test_a_killed_ingest_leaves_a_tape_up_to_its_last_moment(redis_url: str, tmp_path: Path) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        line.start("aggregator", aggregator.worker.run)
+        async with processes(environment(line.settings), tmp_path, "ingest") as running:
+            await connected(line)
+            await run_market(line, 90)
+            await closed(line)
+            await asyncio.to_thread(running["ingest"].kill)
+            await line.until(lambda: not line.market.hub.connections, "gone")
+            await connected(line)
+            await run_market(line, 70)
+            await closed(line)
+        await line.stop("aggregator")
+        found = reader.tapes(line.settings.home / "tape")
+        assert [one.whole for one in found] == [False, True]
+        results = [await verified(line.settings, one.folder) for one in found]
+        assert all(result.digest.counts["candles"] > 30 for result in results)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    names = ("redis_url", "upstox_api_url", "upstox_assets_url", "teji_home", "teji_shards", "teji_lease_s")
+    given = {name.upper(): str(getattr(settings, name)) for name in names}
+    return {**given, "TEJI_TAPE": "true", "TEJI_METRICS_PORT": "0"}
+
+
+async def test_what_the_aggregator_said_while_ingest_was_frozen_is_on_the_tape(redis_url: str, tmp_path: Path) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        line.start("aggregator", aggregator.worker.run)
+        async with processes({**environment(line.settings), "TEJI_LEASE_S": "30"}, tmp_path, "ingest") as running:
+            await connected(line)
+            await run_market(line, 80)
+            await closed(line)
+            process = running["ingest"]
+            process.signal(signal.SIGSTOP)
+            await line.until(lambda: marked(line), "the aggregator has noticed")
+            process.signal(signal.SIGCONT)
+            await run_market(line, 100)
+            await closed(line)
+        await line.stop("aggregator")
+        (tape,) = tapes(line.settings)
+        assert Kind.FOREIGN in kinds(tape)
+        await verified(line.settings, tape)
+
+
+async def marked(line: Pipeline) -> bool:
+    """A mark that was not received from anywhere."""
+    newest = await line.bus.redis.xrevrange(streams.ticks(0), count=3)
+    return any(fields[b"rx"] == b"0" for _, fields in newest)
+
+
+async def test_a_restart_of_redis_leaves_no_seam(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with contextlib.ExitStack() as first_life:
+        url = first_life.enter_context(embedded.servers(settings_in(home), postgres=False)).redis_url
+        async with recorded(url, home) as line:
+            start_all(line)
+            await connected(line)
+            await run_market(line, 90)
+            await asyncio.to_thread(first_life.close)
+            await run_market(line, 30)
+            with embedded.servers(settings_in(home), postgres=False):
+                await run_market(line, 100)
+                await closed(line)
+                await line.until(line.caught_up, "all ticks are folded")
+                for name in list(line.tasks):
+                    await line.stop(name)
+                (tape,) = tapes(line.settings)
+                result = await verified(line.settings, tape)
+                assert kinds(tape).count(Kind.CUT) == 1  # the stretch goes on over the restart
+    assert result.digest.counts["candles"] > 100
+
+
+async def test_two_ingesters_have_a_tape_each_of_their_own_shards(redis_url: str, tmp_path: Path) -> None:
+    async with recorded(redis_url, tmp_path / "home", shards=2) as line:
+        line.start("aggregator", aggregator.worker.run)
+        for name in ("one", "two"):
+            line.start("ingest", ingest.worker.run, name)
+        await line.until(lambda: len(line.market.hub.connections) == 2, "both are connected")
+        await run_market(line, 130)
+        await closed(line, 2)
+        for name in ("one", "two", "aggregator"):
+            await line.stop(name)
+        both = tapes(line.settings)
+        assert len(both) == 2
+        results = [await verified(line.settings, tape) for tape in both]
+        in_all = sum([await line.bus.redis.xlen(streams.candles(shard)) for shard in range(2)])
+        assert sum(result.digest.counts["candles"] for result in results) >= in_all * 0.9
+
+
+@pytest.mark.parametrize("flag", ["redis", "tape"])
+async def test_a_replay_floods_nothing_and_says_what_is_wrong(redis_url: str, tmp_path: Path, flag: str) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        line.start("ingest", ingest.worker.run)
+        await connected(line)
+        await run_market(line, 10)
+        await line.stop("ingest")
+        (tape,) = tapes(line.settings)
+        if flag == "redis":
+            with pytest.raises(Exception, match="would flood"):
+                await replay(line.settings, Options(tape, None, redis_url=redis_url))
+        else:
+            with pytest.raises(Exception, match="replay --list"):
+                await replay(line.settings, Options(tmp_path / "nowhere", None))
