@@ -1,7 +1,7 @@
 """Stream entries as lines to read, and as objects for programs. Pure.
 
-Ticks are packed records: each becomes a line of a table. Bars are a line each; of everything else the line says what
-happened. Times are Indian.
+Ticks are packed records: each becomes a line of a table. Bars and chains are a line each; of everything else the line
+says what happened. Times are Indian.
 """
 
 import json
@@ -36,11 +36,16 @@ BAR_HEADER: Final = (
     f"{'minute':<12} {'instrument':<{_KEY_WIDTH}} {'open':>10} {'high':>10} {'low':>10} {'close':>10} {'volume':>10}"
     f" {'oi':>12} {'iv %':>6} {'ticks':>5} rev"
 )
+CHAIN_HEADER: Final = (
+    f"{'minute':<12} {'underlying':<{_KEY_WIDTH}} {'expiry':<10} {'spot':>10} {'forward':>10} {'ATM':>9} {'iv %':>6}"
+    f" {'straddle':>9} {'PCR':>5} {'max pain':>9} {'put wall':>9} {'call wall':>9} {'GEX cr':>9} {'skew %':>6}"
+    f" {'rank':>4} rev"
+)
 
 
 def header(stream: str) -> str:
     """The line above a stream's lines; empty where they need none."""
-    return {"ticks": TICK_HEADER, "candles": BAR_HEADER}.get(family(stream), "")
+    return {"ticks": TICK_HEADER, "candles": BAR_HEADER, "chain": CHAIN_HEADER}.get(family(stream), "")
 
 
 def lines(stream: str, entry_id: str, fields: Fields) -> list[str]:
@@ -136,13 +141,28 @@ def _bar_lines(_: str, fields: Fields) -> list[str]:
     ]
 
 
+def _chain_lines(_: str, fields: Fields) -> list[str]:
+    """A chain by its aggregates; its strikes are for programs, and for the page."""
+    chain = json.loads(fields[b"data"])
+    notes = "" if chain["complete"] else " incomplete"
+    if chain["silent_shards"]:
+        notes += f" (shards {', '.join(map(str, chain['silent_shards']))} silent)"
+    return [
+        f"{_time(chain['ts'])[:5]:<12} {chain['underlying']:<{_KEY_WIDTH}} {chain['expiry']} {_price(chain['spot'])}"
+        f" {_price(chain['forward'])} {_strike(chain['atm_strike'])} {_number(_percent(chain['atm_iv']), 6, 2)}"
+        f" {_number(chain['straddle'], 9, 2)} {_number(chain['pcr_oi'], 5, 2)} {_strike(chain['max_pain'])}"
+        f" {_strike(chain['put_wall'])} {_strike(chain['call_wall'])} {_number(_crores(chain['gex']), 9, 1)}"
+        f" {_number(_percent(chain['skew_25d']), 6, 2)} {_number(chain['iv_rank'], 4, 0)} {chain['rev']}{notes}"
+    ]
+
+
 def _event_lines(_: str, fields: Fields) -> list[str]:
     event = json.loads(fields[b"data"])
     return [f"{_time(event['ts'])} {event['kind']:<8} {event['worker']:<10} {event['message']}"]
 
 
 def _named_lines(entry_id: str, fields: Fields) -> list[str]:
-    """Commands, orders, signals, chains: when, which, and the content as compact JSON."""
+    """Commands, orders, signals: when, which, and the content as compact JSON."""
     named = [b"kind", b"by", b"strategy", b"instrument", b"underlying", b"expiry"]
     words = [fields[name].decode() for name in named if name in fields]
     data = json.dumps(json.loads(fields[b"data"]), ensure_ascii=False, separators=(",", ":"))
@@ -158,7 +178,8 @@ _LINES: Final[dict[str, Callable[[str, Fields], list[str]]]] = {
     "ticks": _tick_lines,
     "candles": _bar_lines,
     "events": _event_lines,
-    **dict.fromkeys(("commands", "orders", "signals", "chain"), _named_lines),
+    "chain": _chain_lines,
+    **dict.fromkeys(("commands", "orders", "signals"), _named_lines),
 }
 
 
@@ -176,6 +197,18 @@ def _price(value: float | None) -> str:
 
 def _number(value: float | None, width: int, places: int) -> str:
     return " " * width if value is None else f"{value:>{width}.{places}f}"
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else value * 100
+
+
+def _crores(rupees: float | None) -> float | None:
+    return None if rupees is None else rupees / 1e7
+
+
+def _strike(value: float | None) -> str:
+    return " " * 9 if value is None else f"{value:>9.10g}"
 
 
 def _count(value: float | None, width: int) -> str:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.bars import Bar, Source
+from schemas.chain import Chain
 from schemas.events import Event, EventKind
 from schemas.streams import instrument_id
 from schemas.ticks import KNOWN_SHIFT, LEVEL, TICK, Block, FeedMark, pack, pack_mark
@@ -82,6 +83,45 @@ def test_a_bar_is_a_line_and_says_when_it_is_not_whole() -> None:
 
     (line,) = render.lines("candles:{0}", ENTRY, bar(complete=False, source=Source.MIXED, rev=2))
     assert line.endswith("2 incomplete mixed")
+
+
+def chain(**more: object) -> dict[bytes, bytes]:
+    values: dict[str, Any] = dict.fromkeys(Chain.model_fields)
+    values |= {"underlying": NIFTY, "expiry": "2026-03-17", "ts": TS - 250, "rev": 0, "complete": True, "uncovered": 0}
+    values |= {
+        "silent_shards": [],
+        "strikes": [],
+        "last_trade_ms": TS,
+        "years": 0.1,
+        "rate": 0.05,
+        "forward_strikes": 0,
+    }
+    values |= {"forward_from": "none", "expected_move_factor": 0.85, "iv_days": 0}
+    body = Chain.model_validate(values | more).model_dump_json()
+    return as_bytes({"underlying": NIFTY, "expiry": "2026-03-17", "ts": TS, "data": body})
+
+
+def test_a_chain_is_a_line_of_its_aggregates_in_the_headers_columns() -> None:
+    known: dict[str, Any] = {"spot": 24_010.5, "forward": 24_055.25, "atm_strike": 24_050, "atm_iv": 0.1325}
+    known |= {"straddle": 301.4, "pcr_oi": 0.95, "max_pain": 24_000, "put_wall": 23_500, "call_wall": 24_500.5}
+    known |= {"gex": -12_345_000_000, "skew_25d": 0.012, "iv_rank": 41.3}
+    (line,) = render.lines("chain:{0}", ENTRY, chain(**known))
+    (minute, *underlying, expiry), numbers = line.split()[:4], line.split()[4:]
+    assert (minute, " ".join(underlying), expiry) == ("09:15", NIFTY, "2026-03-17")
+    assert " ".join(numbers) == "24010.50 24055.25 24050 13.25 301.40 0.95 24000 23500 24500.5 -1234.5 1.20 41 0"
+    for name, value in (("max pain", "24000 "), ("GEX cr", "-1234.5 "), ("rank", " 41 ")):
+        assert line.index(value) + len(value) - 1 == render.header("chain").index(name) + len(name), name
+
+
+def test_a_chain_says_what_it_lacks() -> None:
+    (line,) = render.lines("chain:{0}", ENTRY, chain(complete=False, rev=1, silent_shards=[2, 3]))
+    assert line.split() == [
+        "09:15",
+        "NSE_INDEX|Nifty",
+        "50",
+        "2026-03-17",
+        *["1", "incomplete", "(shards", "2,", "3", "silent)"],
+    ]
 
 
 def test_an_event_says_when_what_who_and_why() -> None:
