@@ -12,7 +12,8 @@
 -- plan.hash     [key, values]...     HSET
 -- plan.set      key...               SET
 -- plan.ack      [key, ids]...        XACK (the group comes first)
--- plan.trim     [key, mark, ms]...   XTRIM by the server's own clock; the highest deleted id goes to `mark`
+-- plan.trim     [key, mark, ms, id]...  XTRIM by the server's own clock, and of what is not newer than `id`; the highest
+--                                    deleted id goes to `mark`
 --
 -- Redis does not undo what a script did before it failed. So whatever can fail is looked at first, and the writes
 -- come last.
@@ -92,13 +93,18 @@ end
 if #plan.trim > 0 then
   local now = redis.call('TIME')
   for _, trim in ipairs(plan.trim) do
-    local limit_ms = now[1] * 1000 + math.floor(now[2] / 1000) - trim[3]
+    -- The first that stays: the ids of two stand side by side, milliseconds and number.
+    local stay_ms, stay_number = now[1] * 1000 + math.floor(now[2] / 1000) - trim[3], 0
+    local ms, number = string.match(trim[4], '^(%d+)-(%d+)$')
+    if ms and tonumber(ms) >= stay_ms then stay_ms, stay_number = tonumber(ms), tonumber(number) + 1 end
     -- The oldest entry tells whether there is anything to do; XREVRANGE from before it would walk the whole stream.
     local oldest = redis.call('XRANGE', KEYS[trim[1]], '-', '+', 'COUNT', 1)[1]
-    if oldest and tonumber(string.match(oldest[1], '^%d+')) < limit_ms then
-      local limit = string.format('%.0f', limit_ms) .. '-0'
-      local last = redis.call('XREVRANGE', KEYS[trim[1]], '(' .. limit, '-', 'COUNT', 1)[1]
-      redis.call('XTRIM', KEYS[trim[1]], 'MINID', limit)
+    local old_ms, old_number = string.match(oldest and oldest[1] or '', '^(%d+)-(%d+)$')
+    old_ms, old_number = tonumber(old_ms), tonumber(old_number)
+    if oldest and (old_ms < stay_ms or (old_ms == stay_ms and old_number < stay_number)) then
+      local stay = string.format('%.0f-%.0f', stay_ms, stay_number)
+      local last = redis.call('XREVRANGE', KEYS[trim[1]], '(' .. stay, '-', 'COUNT', 1)[1]
+      redis.call('XTRIM', KEYS[trim[1]], 'MINID', stay)
       redis.call('SET', KEYS[trim[2]], last[1])
     end
   end

@@ -31,6 +31,7 @@ from bus.connection import Bus, Word, pairs
 from bus.lease import Lease
 from bus.outside import Outside
 from bus.reader import Reader
+from bus.sizes import Sizes
 from schemas import streams
 from schemas.errors import Unavailable
 
@@ -81,11 +82,19 @@ class Writer:
     """The one-transaction commit, for workers with and without an input stream."""
 
     def __init__(
-        self, bus: Bus, lease: Lease | None, retention_ms: Mapping[str, int], trim_every_s: float = 1.0
+        self,
+        bus: Bus,
+        lease: Lease | None,
+        retention_ms: Mapping[str, int],
+        trim_every_s: float = 1.0,
+        limits_bytes: Mapping[str, int] | None = None,
     ) -> None:
+        """`retention_ms` and `limits_bytes` are by family: a stream is kept for so long, and within so many bytes."""
         self.bus = bus
         self.lease = lease
         self._retention_ms = {**streams.RETENTION_MS, **retention_ms}
+        self._limits_bytes = limits_bytes or {}
+        self._sizes: dict[str, Sizes] = {}
         self._trim_every_s = trim_every_s
         self._trimmed_at: dict[str, float] = {}
         self._outside = None if bus.cluster is None or lease is None else Outside(bus, lease)
@@ -133,12 +142,31 @@ class Writer:
             plan.add(output)
         for stream, group, ids in acks:
             plan.ack(stream, group, ids)
-        for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
-            plan.trim(stream, self._retention_ms[streams.family(stream)])
+        written = {output.stream for output in outputs}
+        bounded = {stream: await self._sizes_of(stream) for stream in written if self._is_bounded(stream)}
+        for stream in self._due_for_trimming(written, now_s):
+            too_many = bounded[stream].too_many() if stream in bounded else ""
+            plan.trim(stream, self._retention_ms[streams.family(stream)], too_many)
         reply = await self.bus.script("commit", plan.keys, plan.args())
+        for output, entry_id in zip(outputs, reply, strict=False):  # none where the number was committed before
+            if output.stream in bounded and entry_id:
+                bounded[output.stream].add(entry_id.decode(), _size(output.fields))
         for stream, count in Counter(output.stream for output in outputs[: len(reply)]).items():
             metrics.WRITTEN_ENTRIES.labels(stream).inc(count)
         return [entry.decode() for entry in reply]
+
+    def _is_bounded(self, stream: str) -> bool:
+        return streams.family(stream) in self._limits_bytes
+
+    async def _sizes_of(self, stream: str) -> Sizes:
+        """What the stream holds from before our time counts as one part."""
+        if (known := self._sizes.get(stream)) is not None:
+            return known
+        sizes = self._sizes[stream] = Sizes(self._limits_bytes[streams.family(stream)])
+        used, last = await self.bus.packet(("MEMORY", "USAGE", stream), ("XREVRANGE", stream, "+", "-", "COUNT", 1))
+        if last:
+            sizes.add(last[0][0].decode(), int(used))
+        return sizes
 
     # On a cluster
 
@@ -169,7 +197,7 @@ class Writer:
             metrics.WRITTEN_ENTRIES.labels(stream).inc(count)
         for stream in self._due_for_trimming({output.stream for output in outputs}, now_s):
             plan = _Plan()
-            plan.trim(stream, self._retention_ms[streams.family(stream)])
+            plan.trim(stream, self._retention_ms[streams.family(stream)], "")
             await self.bus.script("commit", plan.keys, plan.args())
         return ids
 
@@ -230,8 +258,8 @@ class _Plan:
         self._plan["ack"].append((self._key(stream), len(ids)))
         self._acks += (group, *ids)
 
-    def trim(self, stream: str, keep_ms: int) -> None:
-        self._plan["trim"].append((self._key(stream), self._key(streams.trimmed(stream)), keep_ms))
+    def trim(self, stream: str, keep_ms: int, too_many: str) -> None:
+        self._plan["trim"].append((self._key(stream), self._key(streams.trimmed(stream)), keep_ms, too_many))
 
     def args(self) -> list[Value]:
         return [orjson.dumps(self._plan), *self._heads, *self._adds, *self._hashes, *self._sets, *self._acks]
@@ -379,6 +407,10 @@ def order(entry_id: str) -> tuple[int, int]:
     """Stream ids compare as pairs of numbers, not as text."""
     ms, _, number = entry_id.partition("-")
     return int(ms), int(number or 0)
+
+
+def _size(fields: Mapping[Any, Value]) -> int:
+    return sum(len(value) for value in fields.values() if isinstance(value, bytes | str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class Worker:
         keep = dict(streams.RETENTION_MS)
         keep["ticks"] = self.settings.teji_keep_ticks_min * minute_ms
         keep["candles"] = keep["chain"] = self.settings.teji_keep_bars_h * 60 * minute_ms
-        return Writer(self.bus, held, keep)
+        return Writer(self.bus, held, keep, limits_bytes={"ticks": self.settings.teji_keep_ticks_mb << 20})
 
 
 Main = Callable[[Worker, asyncio.Event], Awaitable[None]]

@@ -135,6 +135,7 @@ class Settings(BaseSettings):
     teji_shards: int = Field(1, ge=1, le=256, description="Parts the instruments are spread over")
     teji_lease_s: float = Field(3.0, ge=0.5, le=60, description="A dead worker's shards move after this long")
     teji_keep_ticks_min: int = Field(15, ge=1, description="Minutes of ticks kept in Redis")
+    teji_keep_ticks_mb: int = Field(1024, ge=16, description="MiB of ticks kept in Redis, a shard; less time then")
     teji_keep_bars_h: int = Field(16, ge=1, description="Hours of bars and chains kept in Redis")
     teji_host: str = Field("127.0.0.1", description="Address the gateway binds to")
     teji_port: int = Field(8000, ge=0, le=65535, description="Port of the gateway")
