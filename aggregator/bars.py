@@ -8,10 +8,12 @@ restart or from a recording:
   higher `rev`, when venue time reaches its next whole second; several changes within a second leave as one.
 - `complete` is decided by coverage: the feed has covered an instrument from its first update after a (re)connection
   until a `down` mark. A minute counts as complete where it lies inside.
+- As venue time crosses a minute's end, the state of all instruments with terms is taken (see moments.py). With the bars
+  of the minute it leaves as the minute's panel, and the options among the bars get their own IV and Greeks from it.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -20,7 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from aggregator import kernel
+from aggregator import greeks, kernel, moments
+from aggregator.closed import Closed, closed
+from aggregator.moments import Moment, PanelPart
 from aggregator.state import (
     ANEW,
     BAR,
@@ -32,34 +36,38 @@ from aggregator.state import (
     RING,
     ROW,
     SEEN,
+    TOLD,
     Covered,
+    KindCode,
     SourceCode,
     empty_bars,
 )
-from schemas.bars import HistoryBar, Source
+from market import black76
+from schemas.bars import HistoryBar
 from schemas.errors import Rejected
+from schemas.panel import PANEL
 from schemas.streams import instrument_id
+from schemas.terms import Terms, TermsKind
 from schemas.ticks import FeedMark, SessionClass, TickBatch, nothing
 
 #: The continuous intervals [start, end) of a day, epoch ms. Raises TejiError for a date that nobody knows.
 Hours = Callable[[str, SessionClass, date], Sequence[tuple[int, int]]]
 
-_VERSION: Final = 1
+__all__ = ["BarBuilder", "Closed", "Drift", "Hours", "Printed", "Produced", "warm"]
+
+Ints = npt.NDArray[np.int64]
+
+_VERSION: Final = 2
 _FIRST_ROWS: Final = 256
 _SECOND_MS: Final = 1000
+_HOUR_MS: Final = 3_600_000
 _LIST: Final = 1024  # prints and leavers that the kernel reports per call
 _OWED_MAX: Final = 50_000
-_SOURCES: Final = (Source.LIVE, Source.BACKFILL, Source.MIXED)
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """A bar to publish: its JSON, and what the shell needs to file it."""
-
-    instrument: str
-    ts: int
-    rev: int
-    data: bytes
+_KINDS: Final = {
+    TermsKind.OPTION: KindCode.OPTION,
+    TermsKind.FUTURE: KindCode.FUTURE,
+    TermsKind.SPOT: KindCode.SPOT,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,29 +80,58 @@ class Printed:
     volume: int
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Options that have left, by the flag of their own Greeks, and how far those are from the venue's."""
+
+    flags: dict[str, int]
+    iv: npt.NDArray[np.float64]  # absolute differences
+    delta: npt.NDArray[np.float64]
+
+
 @dataclass(slots=True)
 class Produced:
+    """What an entry makes leave. Minutes that start before `closed_ms` have left then, with or without bars.
+
+    Where `wanted` names instruments, the entry is not folded to its end: their terms are needed first.
+    """
+
     bars: list[Closed] = field(default_factory=list)
     prints: list[Printed] = field(default_factory=list)
+    panels: list[PanelPart] = field(default_factory=list)
+    drifts: list[Drift] = field(default_factory=list)  # one for each minute whose options have left
+    closed_ms: int = 0
+    wanted: tuple[str, ...] = ()
 
 
 class BarBuilder:
-    """The fold: `add` takes an entry and returns what leaves. `snapshot` and `restore` are its memory."""
+    """The fold: `add` takes an entry and returns what leaves. `snapshot` and `restore` are its memory.
 
-    def __init__(self, hours: Hours, grace_ms: int = 2000) -> None:
+    With `asks` it wants to be told the terms of instruments: what they are is data from outside, like the entries.
+    Whoever adds an entry answers `Produced.wanted` with `know`, and then calls `go_on` for the rest of what leaves.
+    """
+
+    def __init__(
+        self, hours: Hours, grace_ms: int = 2000, *, asks: bool = False, shards: int = 1, rate: float = 0.0
+    ) -> None:
         self._hours = hours
         self._grace_ms = grace_ms
+        self._asks = asks
+        self._shards = shards
+        self._rate = rate
         self.venue_ms = 0
         self.late = 0
         self._keys: list[str] = []
         self._rows = np.zeros(_FIRST_ROWS, ROW)
         self._bars = empty_bars(_FIRST_ROWS)
         self._slots = np.full(4 * _FIRST_ROWS, -1, np.int64)
-        self._rank: npt.NDArray[np.int64] | None = None  # of each row's key among the keys
+        self._rank: Ints | None = None  # of each row's key among the keys
         self._owed: dict[tuple[int, int], Any] = {}  # (id, minute) -> incomplete bar that has left the ring
+        self._moments: dict[int, Moment] = {}  # by minute: those that have not left yet
         self._prints = np.zeros(_LIST, PRINT)
         self._owed_ids = np.zeros(_LIST, np.int64)
         self._owed_bars = np.zeros(_LIST, BAR)
+        self._rest: tuple[TickBatch, int, int, Produced] | None = None  # of an entry that waits for terms
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -109,18 +146,28 @@ class BarBuilder:
     def add(self, batch: TickBatch) -> Produced:
         out = Produced()
         if len(batch.rec):
-            self._fold(batch, out)
-            return out
-        if batch.feed == FeedMark.DOWN:
+            self._fold(batch, 0, 0, out)
+        elif batch.feed == FeedMark.DOWN:
             self._uncover(batch.keys, batch.ts)
         else:
             self._advance(batch.ts, out)
         if batch.bars:
             out.bars += self._learn(batch.bars)
+        out.closed_ms = self.closed_ms
         return out
 
-    def _fold(self, batch: TickBatch, out: Produced) -> None:
-        rec, at, level = batch.rec, 0, 0
+    def go_on(self) -> Produced:
+        """All that the entry makes leave for whose sake terms were wanted, now that they are known."""
+        if self._rest is None:
+            return Produced(closed_ms=self.closed_ms)
+        batch, at, level, out = self._rest
+        self._rest, out.wanted = None, ()
+        self._fold(batch, at, level, out)
+        out.closed_ms = self.closed_ms
+        return out
+
+    def _fold(self, batch: TickBatch, at: int, level: int, out: Produced) -> None:
+        rec = batch.rec
         while True:
             at, level, why, prints, owed = kernel.fold(
                 rec, at, batch.depth, level, self._boundary_ms, self.closed_ms, self._slots, self._rows, self._bars,
@@ -133,6 +180,10 @@ class BarBuilder:
                 self._advance(int(rec[at]["ts"]), out)
             elif why == kernel.UNKNOWN:
                 self._register(batch)
+                out.wanted = tuple(self.due(batch.keys, batch.ts))
+                if out.wanted:
+                    self._rest = batch, at, level, out
+                    return
             elif why == kernel.HOURS:
                 self._set_hours(int(rec[at]["id"]), int(rec[at]["ltt"]), SessionClass(int(rec[at]["session"])))
 
@@ -147,9 +198,7 @@ class BarBuilder:
 
     def _register(self, batch: TickBatch) -> None:
         """Rows for the instruments of an entry that have none. `keys` names them in order of first appearance."""
-        ids, first = np.unique(batch.rec["id"], return_index=True)
-        in_order = ids[np.argsort(first)].tolist()
-        if [instrument_id(key) for key in batch.keys] != in_order:
+        if not _named(batch):
             raise Rejected("a ticks entry whose keys are not those of its records")
         for key in batch.keys:
             self._row(key)
@@ -166,7 +215,8 @@ class BarBuilder:
         self._rank = None
         self._rows[row] = 0
         self._rows[row]["id"] = wanted
-        for name in ("gone_oi", "bid_wall", "ask_wall"):
+        self._rows[row]["ask_from"] = 0 if self._asks else NEVER
+        for name in TOLD:
             self._rows[row][name] = np.nan
         kernel.insert(self._slots, self._rows, row)
         return row
@@ -196,7 +246,30 @@ class BarBuilder:
     def warm(self) -> None:
         """Run the kernel over nothing."""
         self._row("NSE_EQ|warm")
-        self._fold(nothing(), Produced())
+        self._fold(nothing(), 0, 0, Produced())
+
+    # Terms
+
+    def due(self, keys: Iterable[str], ts: int) -> list[str]:
+        """Of these instruments, those whose terms have not been told in this hour of venue time: the exchange gives the
+        number of an expired contract to another one."""
+        if not self._asks:
+            return []
+        rows = ((key, int(kernel.find(self._slots, self._rows, instrument_id(key)))) for key in keys)
+        return [key for key, row in rows if row < 0 or self._rows[row]["ask_from"] <= ts]
+
+    def know(self, terms: Mapping[str, Terms | None], ts: int) -> None:
+        """The terms of instruments as of venue time `ts`; None for what has none."""
+        for key, told in terms.items():
+            row = self._row(key)  # which may make room: only then look at the rows
+            record = self._rows[row]
+            record["ask_from"] = (ts // _HOUR_MS + 1) * _HOUR_MS
+            record["kind"] = _KINDS[told.kind] if told else KindCode.NONE
+            record["underlying"] = instrument_id(told.underlying) if told else 0
+            record["call"] = bool(told and told.is_call)
+            record["strike"] = told.strike if told and told.strike is not None else np.nan
+            record["last_trade"] = (told and told.last_trade_ms) or 0
+            record["expiry"] = told.expiry.toordinal() if told and told.expiry else 0
 
     # Time
 
@@ -210,47 +283,90 @@ class BarBuilder:
         if venue_ms <= self.venue_ms:
             return
         leaving = venue_ms >= self._boundary_ms
+        if leaving and self.venue_ms:
+            self._remember(venue_ms)
         self.venue_ms = venue_ms
         if leaving:
-            out.bars += self._leaving()
+            self._leave(out)
 
-    def _leaving(self) -> Iterator[Closed]:
-        """Closed bars that were never published or have changed since: by minute, then by key."""
+    def _remember(self, venue_ms: int) -> None:
+        """Take the moments of the minutes that venue time leaves."""
+        first, now = self.venue_ms // MINUTE_MS * MINUTE_MS, venue_ms // MINUTE_MS * MINUTE_MS
+        if first < now:
+            for moment in moments.skipped(self._rows[: len(self._keys)], first, now - MINUTE_MS):
+                self._moments[moment.minute] = moment
+
+    def _leave(self, out: Produced) -> None:
+        """Closed bars that were never published or have changed since, by minute and then by key; and the panels."""
         n = len(self._keys)
         bars = self._bars[:n]
         rows, slots = np.nonzero((bars["dirty"] == 1) & (bars["minute"] < self.closed_ms))
-        if not len(rows):
+        minutes = bars["minute"][rows, slots]
+        ended = {minute for minute in self._moments if minute < self.closed_ms}
+        if not len(rows) and not ended:
             return
         if self._rank is None:
             self._rank = np.empty(n, np.int64)
             self._rank[np.argsort(np.array(self._keys))] = np.arange(n)
-        for i in np.lexsort((self._rank[rows], bars["minute"][rows, slots])).tolist():
-            yield self._publish(int(rows[i]), bars[rows[i], slots[i]])
+        for minute in sorted(ended.union(minutes.tolist())):
+            moment = self._moments.pop(minute, None)
+            of = np.flatnonzero(minutes == minute)
+            of = of[np.argsort(self._rank[rows[of]])]
+            out.bars += self._publish(rows[of], slots[of], minute, moment, out)
+            if moment is not None:
+                out.panels += moment.parts(self._rows[:n], self._keys, self._rank, self._shards)
 
     # Output
 
-    def _publish(self, row: int, bar: Any) -> Closed:
-        record = self._rows[row]
-        minute = int(bar["minute"])
-        if bar["covered"] == Covered.OPEN:
-            whole = record["covered_from"] <= minute and minute + MINUTE_MS <= record["covered_to"]
-            bar["covered"] = Covered.YES if whole else Covered.NO
-        before = self._oi_before(row, minute)
-        data = _json(self._keys[row], bar, before)
-        rev = int(bar["rev"])
-        bar["rev"], bar["dirty"] = rev + 1, 0
-        _mark(record, minute)
-        return Closed(self._keys[row], minute, rev, data)
+    def _publish(self, rows: Ints, slots: Ints, minute: int, moment: Moment | None, out: Produced) -> Iterator[Closed]:
+        """Bars of one minute, in this order."""
+        bars = self._bars[rows, slots]
+        covered_from, covered_to = self._rows["covered_from"][rows], self._rows["covered_to"][rows]
+        whole = (covered_from <= minute) & (minute + MINUTE_MS <= covered_to)
+        decided = np.where(whole, Covered.YES, Covered.NO)
+        bars["covered"] = np.where(bars["covered"] == Covered.OPEN, decided, bars["covered"])
+        self._price(rows, bars, minute, moment, out)
+        before = self._oi_before(rows, minute)
+        shown = bars.tolist()
+        bars["rev"] += 1
+        bars["dirty"] = 0
+        self._bars[rows, slots] = bars
+        _mark(self._rows, rows, minute)
+        for row, values, oi in zip(rows.tolist(), shown, before.tolist(), strict=True):
+            yield closed(self._keys[row], values, oi)
 
-    def _oi_before(self, row: int, minute: int) -> float:
-        """Open interest at the end of the newest earlier bar."""
-        newest, oi = -1, np.nan
-        if self._rows[row]["gone"] < minute:
-            newest, oi = int(self._rows[row]["gone"]), float(self._rows[row]["gone_oi"])
-        for bar in self._bars[row]:
-            if newest < bar["minute"] < minute:
-                newest, oi = int(bar["minute"]), float(bar["oi"])
-        return oi
+    def _price(self, rows: Any, bars: Any, minute: int, moment: Moment | None, out: Produced) -> None:
+        """Own IV and Greeks of the options among these bars: new for the first publication, else as they were."""
+        options = self._rows["kind"][rows] == KindCode.OPTION
+        fresh = options & (bars["rev"] == 0) & (bars["source"] != SourceCode.BACKFILL)
+        if fresh.any():
+            some = bars[fresh]
+            greeks.price(some, rows[fresh], moment, self._rows, self._rate)
+            bars[fresh] = some
+            out.drifts.append(_drift(some))
+        again = options & ~fresh & (bars["own_flag"] != greeks.NO_MODEL)
+        if again.any():
+            some = bars[again]
+            greeks.price_again(some, self._rows[rows[again]], minute, self._rate)
+            bars[again] = some
+
+    def _publish_old(self, row: int, one: npt.NDArray[Any]) -> Closed:
+        """A bar that is not in the ring, in an array of its own."""
+        minute, rows = int(one["minute"][0]), np.array([row])
+        self._price(rows, one, minute, None, Produced())
+        shown, oi = one.tolist()[0], float(self._oi_before(rows, minute)[0])
+        _mark(self._rows, rows, minute)
+        return closed(self._keys[row], shown, oi)
+
+    def _oi_before(self, rows: Ints, minute: int) -> npt.NDArray[np.float64]:
+        """Open interest at the end of the newest earlier bar of each row."""
+        bars, gone = self._bars[rows], self._rows["gone"][rows]
+        earlier = np.where(bars["minute"] < minute, bars["minute"], -1)
+        newest = earlier.argmax(axis=1)
+        at = np.arange(len(rows))
+        in_ring = np.where(earlier[at, newest] >= 0, bars["oi"][at, newest], np.nan)
+        older = (gone < minute) & (gone >= earlier[at, newest])
+        return np.where(older, self._rows["gone_oi"][rows], in_ring)
 
     # What the feed covered
 
@@ -295,14 +411,15 @@ class BarBuilder:
                 _complete(slot, told)
         elif owed is not None:
             _complete(owed, told)
-            return self._publish(row, owed)
+            return self._publish_old(row, np.array([owed], BAR))
         elif not _has(self._rows[row], told.ts):
-            bar = np.zeros(1, BAR)[0]
+            one = np.zeros(1, BAR)
+            bar = one[0]
             _begin(bar, told)
             if slot["minute"] < told.ts and told.ts >= self.closed_ms - RING * MINUTE_MS:
                 self._bars[row, told.ts // MINUTE_MS % RING] = bar
             else:
-                closed = self._publish(row, bar)
+                closed = self._publish_old(row, one)
                 self._let_go(row, bar)
                 return closed
         return None
@@ -323,9 +440,12 @@ class BarBuilder:
                 "venue_ms": self.venue_ms,
                 "keys": self._keys,
                 "owed": [wanted for wanted, _ in self._owed],
+                "moments": [(minute, len(moment.rows)) for minute, moment in self._moments.items()],
             }
         )
         body = self._rows[:n].tobytes() + self._bars[:n].tobytes() + owed.tobytes()
+        for moment in self._moments.values():
+            body += moment.rows.tobytes() + moment.seen.tobytes()
         return zlib.compress(len(head).to_bytes(4, "little") + head + body, level=1)
 
     def restore(self, snapshot: bytes) -> None:
@@ -347,6 +467,12 @@ class BarBuilder:
         self._rows, self._bars = np.zeros(room, ROW), empty_bars(room)
         self._rows[:n], self._bars[:n] = rows, bars.reshape(n, RING)
         self._owed = {(wanted, int(bar["minute"])): bar.copy() for wanted, bar in zip(head["owed"], owed, strict=True)}
+        self._moments, at = {}, end + rows.nbytes + bars.nbytes + owed.nbytes
+        for minute, count in head["moments"]:
+            of = np.frombuffer(raw, np.int64, count, at)
+            seen = np.frombuffer(raw, PANEL, count, at + of.nbytes)
+            self._moments[minute] = Moment(minute, of, seen)
+            at += of.nbytes + seen.nbytes
         self._index()
 
 
@@ -369,14 +495,32 @@ def _begin(bar: Any, told: HistoryBar) -> None:
     bar["source"] = SourceCode.BACKFILL
 
 
-def _mark(record: Any, minute: int) -> None:
-    """Remember that a bar of this minute was published, for the newest day that had one."""
+def _named(batch: TickBatch) -> bool:
+    """Whether the keys of an entry are those of its records, in order of first appearance."""
+    ids, first = np.unique(batch.rec["id"], return_index=True)
+    in_order: list[int] = ids[np.argsort(first)].tolist()
+    return [instrument_id(key) for key in batch.keys] == in_order
+
+
+def _drift(options: npt.NDArray[Any]) -> Drift:
+    flags, counts = np.unique(options["own_flag"], return_counts=True)
+    both = (options["own_flag"] == greeks.OK) & (options["iv"] > 0) & ~np.isnan(options["delta"])
+    some = options[both]
+    return Drift(
+        {greeks.FLAGS[flag]: count for flag, count in zip(flags.tolist(), counts.tolist(), strict=True)},
+        np.abs(some["own_iv"] - some["iv"]),
+        np.abs(some["own_delta"] - some["delta"]),
+    )
+
+
+def _mark(records: npt.NDArray[Any], rows: Ints, minute: int) -> None:
+    """Remember that bars of this minute were published, for the newest day that had one."""
     day, of_day = divmod((minute + IST_MS) // MINUTE_MS, DAY_MS // MINUTE_MS)
-    if day > record["have_day"]:
-        record["have_day"] = day
-        record["have"] = 0
-    if day == record["have_day"]:
-        record["have"][of_day // 8] |= 1 << (of_day % 8)
+    newer = rows[records["have_day"][rows] < day]
+    records["have_day"][newer] = day
+    records["have"][newer] = 0
+    today = rows[records["have_day"][rows] == day]
+    records["have"][today, of_day // 8] |= 1 << (of_day % 8)
 
 
 def _has(record: Any, minute: int) -> bool:
@@ -387,43 +531,7 @@ def _has(record: Any, minute: int) -> bool:
     return bool(record["have"][of_day // 8] >> (of_day % 8) & 1)
 
 
-def _wall(price: float, qty: int) -> dict[str, float | int] | None:
-    return {"price": price, "qty": qty} if qty > 0 else None
-
-
-def _json(key: str, bar: Any, oi_before: float) -> bytes:
-    """The bar as its readers get it; NaN becomes null."""
-    volume, value, oi = int(bar["volume"]), float(bar["value"]), float(bar["oi"])
-    return orjson.dumps(
-        {
-            "instrument": key,
-            "ts": int(bar["minute"]),
-            "open": float(bar["open"]),
-            "high": float(bar["high"]),
-            "low": float(bar["low"]),
-            "close": float(bar["close"]),
-            "volume": volume,
-            "oi": oi,
-            "oi_diff": oi - oi_before,
-            "vwap": value / volume if volume else None,
-            "iv": float(bar["iv"]),
-            "delta": float(bar["delta"]),
-            "gamma": float(bar["gamma"]),
-            "theta": float(bar["theta"]),
-            "vega": float(bar["vega"]),
-            "rho": float(bar["rho"]),
-            "bid_wall": _wall(float(bar["bid_wall"]), int(bar["bid_wall_qty"])),
-            "ask_wall": _wall(float(bar["ask_wall"]), int(bar["ask_wall_qty"])),
-            "tbq": float(bar["tbq"]),
-            "tsq": float(bar["tsq"]),
-            "ticks": int(bar["ticks"]),
-            "source": _SOURCES[bar["source"]].value,
-            "complete": bool(bar["covered"] == Covered.YES),
-            "rev": int(bar["rev"]),
-        }
-    )
-
-
 def warm() -> None:
-    """Compile the kernel, or load it from the cache."""
+    """Compile the kernels, or load them from the cache."""
     BarBuilder(lambda *_: ()).warm()
+    black76.warm()

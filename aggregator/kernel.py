@@ -1,15 +1,24 @@
 """The compiled inner loop: tick records into open bars. Semantics are design 4.3's; `bars.py` says the rest.
 
 The loop runs until something needs Python: a record at or past the next boundary of venue time (bars may have to
-leave), an instrument it has no row for, a trade on a day whose hours it does not know, or a full list of prints. It
-returns how far it came and why, and is called again.
+leave), an instrument it has no row for or whose terms have to be looked up, a trade on a day whose hours it does not
+know, or a full list of prints. It returns how far it came and why, and is called again.
 """
+
+from typing import Final
 
 import numba
 import numpy as np
 
-from aggregator.state import DAY_MS, IST_MS, MINUTE_MS, NEVER, RING, SEEN, Covered, SourceCode
+from aggregator.state import DAY_MS, IST_MS, MINUTE_MS, NEVER, RING, SEEN, Covered, SourceCode, layout
 from schemas.ticks import Block, Kind
+
+#: `layout()` of the records that this file was written for: numba's cache notices a change in this file only, and old
+#: machine code would go on reading and writing the old layout.
+_WRITTEN_FOR: Final = 0x7ED2034
+
+if layout() != _WRITTEN_FOR:
+    raise ImportError(f"the records have changed: adapt {__name__}, then set its _WRITTEN_FOR to 0x{layout():X}")
 
 DONE = 0
 BOUNDARY = 1
@@ -58,6 +67,9 @@ def _restart(row, bars, r, ts):  # type: ignore[no-untyped-def]
         if bar.minute >= 0 and bar.covered == _OPEN:
             whole = row.seen != 0 and row.covered_from <= bar.minute and bar.minute + MINUTE_MS <= ended
             bar.covered = _YES if whole else _NO
+    if ended - row.covered_from >= MINUTE_MS:  # a shorter stretch covers no minute
+        row.was_from = row.covered_from
+        row.was_to = ended
     row.covered_from = ts
     row.covered_to = _NEVER
 
@@ -158,6 +170,24 @@ def _see(bar, row, tick):  # type: ignore[no-untyped-def]
     bar.ask_wall_qty = row.ask_wall_qty
 
 
+@numba.njit(cache=True, inline="always")
+def _remember(row, tick):  # type: ignore[no-untyped-def]
+    """The newest state of the instrument, for the minute's panel."""
+    row.ts = tick.ts
+    row.cp = tick.cp
+    row.oi = tick.oi
+    row.iv = tick.iv
+    row.delta = tick.delta
+    row.theta = tick.theta
+    row.gamma = tick.gamma
+    row.vega = tick.vega
+    row.rho = tick.rho
+    row.bid = tick.bid
+    row.bid_qty = tick.bid_qty
+    row.ask = tick.ask
+    row.ask_qty = tick.ask_qty
+
+
 @numba.njit(cache=True)
 def start_bar(bar, minute, price):  # type: ignore[no-untyped-def]
     bar.minute = minute
@@ -171,6 +201,7 @@ def start_bar(bar, minute, price):  # type: ignore[no-untyped-def]
     bar.rev = 0
     bar.source = _LIVE
     bar.covered = _OPEN
+    bar.own_flag = 0
     bar.dirty = 0
 
 
@@ -233,7 +264,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
         if tick.ts >= until_ms:
             return i, level, BOUNDARY, n_prints, n_owed
         r = find(slots, rows, tick.id)
-        if r < 0:
+        if r < 0 or tick.ts >= rows[r].ask_from:
             return i, level, UNKNOWN, n_prints, n_owed
         row = rows[r]
         has_trade = (tick.flags & _LTPC) != 0 and tick.ltt > 0 and tick.ltp > 0.0
@@ -245,10 +276,9 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
             return i, level, FULL, n_prints, n_owed
 
         base = (tick.flags & _BASE) != 0 or row.seen != SEEN
+        resumed = not base and row.covered_to != _NEVER
         if base:
             _restart(row, bars, r, tick.ts)
-        elif row.covered_to != _NEVER:
-            _continue(row, bars, r)
         if tick.levels > 0:
             if tick.ts >= row.ts:
                 _walls(row, depth, level, tick.levels)
@@ -270,7 +300,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
 
         newest = tick.ts >= row.ts
         if newest:
-            row.ts = tick.ts
+            _remember(row, tick)
         if minute >= 0:
             n_owed = _book(
                 bars[r, (minute // MINUTE_MS) % RING], row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed
@@ -280,4 +310,6 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
             bar = bars[r, (now // MINUTE_MS) % RING]
             if bar.minute == now:
                 _see(bar, row, tick)
+        if resumed:  # now: a bar that this record pushed out of the ring went as it was published
+            _continue(row, bars, r)
     return rec.size, level, DONE, n_prints, n_owed

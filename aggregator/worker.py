@@ -1,25 +1,31 @@
 """The shell of the aggregator: reads tick entries, folds them, commits what leaves together with the fold's memory."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from typing import Final
 
+import numpy as np
 import structlog
+from pydantic import ValidationError
 
 from aggregator import chain_worker
-from aggregator.bars import BarBuilder, Closed, Printed, Produced, warm
+from aggregator.bars import BarBuilder, Drift, Printed, Produced, warm
 from aggregator.chain import ChainBuilder
 from aggregator.chain_worker import ChainShard, day_before
+from aggregator.closed import Closed
+from aggregator.moments import PanelPart
 from bus import clock, metrics
-from bus.connection import Bus
+from bus.connection import Bus, pairs
 from bus.inbox import Batch, Entry, Inbox, Missed, Output, Value, Writer, order
 from bus.lease import Keeper, Lease
 from bus.life import Worker, together
 from market import sessions
-from schemas import streams, ticks
+from schemas import panel, streams, ticks
 from schemas.errors import Misconfigured, Rejected
 from schemas.events import Event, EventKind
+from schemas.terms import Terms
 from schemas.ticks import FeedMark, SessionClass
 
 log = structlog.get_logger("aggregator")
@@ -31,6 +37,7 @@ _READ_BLOCK_MS: Final = 500
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
 _COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
 _SILENCE_MS: Final = 3_000  # ingest says something every second; when it does not, it is dead
+_MEMORY_MS: Final = 120_000  # the minute under way and the one before it, whose grace may not have passed
 
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
@@ -39,7 +46,8 @@ async def run(worker: Worker, stop: asyncio.Event) -> None:
     chain_worker.warm()
 
     async def work(lease: Lease, over: asyncio.Event) -> None:
-        builder = BarBuilder(hours, settings.teji_grace_ms)
+        shards, rate = settings.teji_shards, settings.teji_rate
+        builder = BarBuilder(hours, settings.teji_grace_ms, asks=True, shards=shards, rate=rate)
         chains = ChainBuilder(settings.teji_shards, settings.teji_rate, day_before(settings.teji_calendar))
         await together(
             Shard(worker.bus, worker.writer(lease), lease.shard, builder).run(over),
@@ -68,6 +76,7 @@ class Shard:
         self._last: tuple[str, int] | None = None  # newest entry: its id, its venue time
         self._silent = False  # we have said that ingest is away
         self._since_ms = 0  # by Redis's clock: nobody was silent before
+        self._forgot = False  # the memory is lost, and nobody has been told yet what is missing with it
         self._read_entries = _READ_ENTRIES_MAX
         self._committed_s = 0.0
         self._commit_every_s = _COMMIT_S
@@ -83,7 +92,7 @@ class Shard:
                 batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
                 if not batch:
                     await self._mind_silence()
-                outputs += self._fold(inbox, batch)
+                outputs += await self._fold(inbox, batch)
                 await self._commit(inbox, outputs)
             if inbox.uncommitted or outputs:
                 await inbox.commit(outputs, snapshot=self._builder.snapshot(), now_s=clock.monotonic_s())
@@ -94,18 +103,22 @@ class Shard:
         try:
             self._builder.restore(inbox.snapshot)
         except ValueError as error:
+            self._forgot = True
             return [_event(EventKind.ALERT, f"the aggregator starts without its memory: {error}", {})]
         return []
 
-    def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
-        outputs = [self._missed(missed) for missed in batch.missed]
-        bars = 0
+    async def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
+        outputs = [await self._missed(missed) for missed in batch.missed]
         if batch.entries:
             size = sum(len(entry.fields.get(b"rec", b"")) for entry in batch.entries) / len(batch.entries)
             self._read_entries = max(1, min(_READ_ENTRIES_MAX, int(_READ_BYTES / (2 * size + 1))))
-        for entry in batch.entries:
+        bars = 0
+        for at, entry in enumerate(batch.entries):
             try:
-                produced = self._one(entry)
+                produced = self._one(entry, outputs)
+                while produced.wanted:
+                    await self._look_up(batch.entries[at:])
+                    produced = self._builder.go_on()
             except (ValueError, Rejected) as error:
                 outputs.append(inbox.reject(entry, str(error)))
                 continue
@@ -114,27 +127,64 @@ class Shard:
         metrics.BARS.labels("published").inc(bars)
         return outputs
 
-    def _one(self, entry: Entry) -> Produced:
+    async def _look_up(self, entries: Iterable[Entry]) -> None:
+        """The terms of what the first of these entries needs before it can go on, and the others will."""
+        keys: dict[str, None] = {}
+        ts = 0
+        for entry in entries:
+            with contextlib.suppress(ValueError):  # those are set aside when it is their turn
+                batch = ticks.unpack(entry.fields)
+                keys |= dict.fromkeys(batch.keys if len(batch.rec) else ())
+                ts = max(ts, batch.ts)
+        wanted = self._builder.due(keys, ts)
+        (found,) = await self._bus.packet(("HMGET", streams.terms(self._number), *wanted))
+        self._builder.know({key: _terms(key, body) for key, body in zip(wanted, found, strict=True)}, ts)
+
+    def _one(self, entry: Entry, outputs: list[Output]) -> Produced:
         batch = ticks.unpack(entry.fields)
         self._last, self._silent = (entry.id, batch.ts), batch.feed == FeedMark.AWAY and self._silent
+        if self._forgot:
+            outputs.append(self._forgotten(batch.ts))
         if len(batch.rec):
             metrics.TICKS.labels(NAME).inc(len(batch.rec))
             metrics.HOP_S.labels("aggregator").observe(max(0.0, (clock.now_ns() - batch.rx) / 1e9))
         return self._builder.add(batch)
 
     def _outputs(self, produced: Produced) -> list[Output]:
-        return [*map(self._bar, produced.bars), *map(_print, produced.prints)]
+        for drift in produced.drifts:
+            _measure(self._number, drift)
+        return [*map(self._bar, produced.bars), *map(_print, produced.prints), *map(self._panel, produced.panels)]
 
     def _bar(self, bar: Closed) -> Output:
         fields: dict[str, Value] = {"instrument": bar.instrument, "ts": bar.ts, "data": bar.data}
         return Output(streams.candles(self._number), fields)
 
-    def _missed(self, missed: Missed) -> Output:
+    def _panel(self, part: PanelPart) -> Output:
+        return Output(streams.panel(part.to), panel.pack(part.ts, self._number, part.keys, part.rec))
+
+    async def _missed(self, missed: Missed) -> Output:
         """Ticks were trimmed before we read them. What they would have told is a hole in every bar under way."""
         metrics.MISSED_GAPS.labels(missed.stream).inc()
         self._builder.lose()
+        to_ts = await self._venue_time_after(missed.last) or self._builder.venue_ms
+        from_ts = self._builder.venue_ms or to_ts - (order(missed.last)[0] - order(missed.after)[0])
         data = {"stream": missed.stream, "after": missed.after, "last": missed.last}
-        return _event(EventKind.GAP, "ticks were trimmed before the aggregator read them", data)
+        return self._gap("ticks were trimmed before the aggregator read them", from_ts, to_ts, data)
+
+    def _forgotten(self, ts: int) -> Output:
+        """With the memory is lost what it knew of the minutes that had not left."""
+        self._forgot = False
+        return self._gap("the aggregator lost its memory of the minutes under way", ts - _MEMORY_MS, ts, {})
+
+    async def _venue_time_after(self, entry_id: str) -> int:
+        """Of the first entry after this one; 0 where there is none."""
+        (found,) = await self._bus.packet(("XRANGE", self._stream, f"({entry_id}", "+", "COUNT", 1))
+        return int(pairs(found[0][1])[b"ts"]) if found else 0
+
+    def _gap(self, message: str, from_ts: int, to_ts: int, data: Mapping[str, object]) -> Output:
+        """Something is missing between two venue times; `instruments` null: of all instruments of the shard."""
+        about = {"shard": self._number, "instruments": None, "from_ts": from_ts, "to_ts": to_ts}
+        return _event(EventKind.GAP, message, {**data, **about})
 
     async def _commit(self, inbox: Inbox, outputs: list[Output]) -> None:
         """At once when something leaves; else now and then, so that a restart has little to fold again."""
@@ -170,6 +220,24 @@ class Shard:
         entry = await self._bus.last_entry(self._stream)
         self._last = (entry[0], int(entry[1][b"ts"])) if entry else None
         return self._last
+
+
+def _terms(key: str, body: bytes | None) -> Terms | None:
+    try:
+        return Terms.model_validate_json(body) if body else None
+    except ValidationError as error:
+        log.error("terms that cannot be read: no own Greeks", instrument=key, reason=str(error))
+        return None
+
+
+def _measure(shard: int, drift: Drift) -> None:
+    for flag, count in drift.flags.items():
+        metrics.OWN_GREEKS.labels(flag).inc(count)
+    metrics.GREEKS_COMPARED.labels(str(shard)).set(len(drift.iv))
+    for name, away in (("iv", drift.iv), ("delta", drift.delta)):
+        for stat, part in (("median", 50), ("p95", 95)):
+            value = float(np.percentile(away, part)) if len(away) else np.nan
+            metrics.GREEKS_DRIFT.labels(str(shard), name, stat).set(value)
 
 
 def _print(trade: Printed) -> Output:

@@ -36,10 +36,9 @@ class Reference:
         self._clock(u["ts"])
         k = self.known.setdefault(u["key"], Known())
         base = u["base"] or k.ts < 0
+        resumed = not base and k.covered[-1][1] is not None
         if base:
             self._restart(k, u["ts"])
-        elif k.covered[-1][1] is not None:
-            self._continue(k)
         if u.get("depth") and u["ts"] >= k.ts:
             k.walls = (_wall(u["depth"], "bid"), _wall(u["depth"], "ask"))
         volume = self._volume(k, u, base)
@@ -61,6 +60,8 @@ class Reference:
             bar["dirty"] = True
         elif volume is None and newest and (now := u["ts"] // MINUTE * MINUTE) in k.bars:
             _see(k.bars[now], k, u)
+        if resumed:
+            self._continue(k)
 
     def _volume(self, k: Known, u: dict[str, Any], base: bool) -> int | None:
         """Volume of the trade that the update is; None where it is none."""
@@ -163,6 +164,7 @@ class Reference:
         shown["instrument"], shown["ts"] = key, bar["minute"]
         shown["vwap"] = bar["value"] / bar["volume"] if bar["volume"] else None
         shown["oi_diff"] = bar["oi"] - before if bar["oi"] is not None and before is not None else None
+        shown["model"] = None
         self.published.append(shown)
         bar["rev"] += 1
         bar["dirty"] = False

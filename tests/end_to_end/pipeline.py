@@ -213,8 +213,9 @@ def final(bars: list[dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
 
 
 def unrevised(bars: dict[tuple[str, int], dict[str, Any]]) -> dict[tuple[str, int], dict[str, Any]]:
-    """Without `rev`: how often a bar left depends on when heartbeats came."""
-    return {where: {k: v for k, v in bar.items() if k != "rev"} for where, bar in bars.items()}
+    """Without `rev`: how often a bar left depends on when heartbeats came. And without our own Greeks, which the venue
+    does not know: they have tests of their own."""
+    return {where: {k: v for k, v in bar.items() if k not in ("rev", "model")} for where, bar in bars.items()}
 
 
 async def records(bus: Bus) -> list[Any]:
