@@ -1,4 +1,4 @@
-"""The cold store: bars and events from the streams into Postgres, each exactly once in effect.
+"""The cold store: bars, chains and events from the streams into Postgres, each exactly once in effect.
 
 A batch is copied into a temporary table and merged from there: a bar that is new is inserted, one with a higher
 revision replaces what is stored, anything else changes nothing. So the batch can be repeated at will, and it is: the
@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy.typing as npt
 import orjson
@@ -22,7 +22,21 @@ from bus.inbox import Batch, Entry, Inbox, Missed, Output
 from bus.lease import Keeper, Lease
 from bus.life import Worker, pause, together
 from bus.postgres import Pool, translated
-from gateway.coldrows import BAR, SOURCES, BarReader, EventRow, NotARow, event_row
+from gateway.coldrows import (
+    BAR,
+    CHAIN_VALUES,
+    SOURCES,
+    BarReader,
+    ChainRow,
+    EventRow,
+    NotARow,
+    WatchedRow,
+    chain_row,
+    event_row,
+    newest_chains,
+    newest_watched,
+    watched_row,
+)
 from gateway.copy import Encoder
 from market.instruments import Instrument, Universe
 from schemas import streams
@@ -36,6 +50,8 @@ NAME: Final = "cold"
 
 _BATCH_FIRST: Final = 500
 _BATCH_MOST: Final = 20_000
+_CHAINS_FIRST: Final = 8  # a chain of 400 strikes is half a megabyte
+_CHAINS_MOST: Final = 32
 _BLOCK_MS: Final = 250
 _RETRY_FIRST_S: Final = 0.2
 _ANNOUNCE_S: Final = 2.0
@@ -53,7 +69,12 @@ def _spelled(column: str) -> str:
         return f"(ARRAY[{_SOURCE_NAMES}])[source + 1]"
     if column.endswith("_wall_qty"):
         return f"CASE WHEN {column.removesuffix('qty')}price <> 'NaN' THEN {column} END"
-    return f"nullif({column}, 'NaN')" if BAR[column].kind == "f" else column
+    match BAR[column].kind:
+        case "f":
+            return f"nullif({column}, 'NaN')"
+        case "S":
+            return f"nullif({column}::text, '')"
+    return column
 
 
 _STAGE: Final = f"CREATE TEMP TABLE IF NOT EXISTS staged_bars ({_ENCODER.definition}) ON COMMIT DELETE ROWS"
@@ -84,6 +105,47 @@ async def store_bars(pool: Pool, rows: npt.NDArray[Any]) -> int:
 async def _blocks(rows: npt.NDArray[Any]) -> AsyncIterator[bytes]:
     for block in _ENCODER.encode(rows):
         yield block
+
+
+async def store_chains(pool: Pool, rows: Sequence[ChainRow]) -> int:
+    """Insert what is new, replace what is older. Returns how many were."""
+    rows = newest_chains(rows)
+    keys = [[getattr(row, name) for row in rows] for name in _CHAIN_KEYS]
+    values = zip(*(row.values for row in rows), strict=True)
+    with translated():
+        async with pool.acquire() as connection:
+            done = await connection.execute(_CHAINS, *keys, *map(list, values), [row.data for row in rows])
+    return int(done.rsplit(" ", 1)[1])
+
+
+_CHAIN_KEYS: Final = ("underlying", "expiry", "ts", "rev", "complete")
+_CHAIN_TYPES: Final = ("text", "date", "bigint", "int", "bool", *["float8"] * len(CHAIN_VALUES), "jsonb")
+_CHAIN_COLUMNS: Final = (*_CHAIN_KEYS, *CHAIN_VALUES, "data")
+_CHAINS: Final = """
+INSERT INTO chains AS stored ({columns})
+SELECT * FROM unnest({arrays})
+ON CONFLICT (underlying, expiry, ts) DO UPDATE SET {updates} WHERE stored.rev < excluded.rev
+""".format(
+    columns=", ".join(_CHAIN_COLUMNS),
+    arrays=", ".join(f"${number}::{type_}[]" for number, type_ in enumerate(_CHAIN_TYPES, 1)),
+    updates=", ".join(f"{name} = excluded.{name}" for name in _CHAIN_COLUMNS[3:]),
+)
+
+
+async def store_watched(pool: Pool, rows: Sequence[WatchedRow]) -> int:
+    columns = ("instrument_id", "minutes", "ts", "rev")
+    rows = newest_watched(rows)
+    values = [[getattr(row, column) for row in rows] for column in columns]
+    with translated():
+        async with pool.acquire() as connection:
+            done = await connection.execute(
+                "INSERT INTO watched AS stored (instrument_id, minutes, ts, rev)"
+                " SELECT * FROM unnest($1::bigint[], $2::smallint[], $3::bigint[], $4::int[])"
+                " ON CONFLICT (instrument_id, minutes, ts) DO UPDATE SET rev = excluded.rev"
+                " WHERE stored.rev < excluded.rev",
+                *values,
+            )
+    return int(done.rsplit(" ", 1)[1])
 
 
 async def store_events(pool: Pool, rows: Sequence[EventRow]) -> int:
@@ -143,6 +205,7 @@ def _record(instrument: Instrument) -> tuple[int, str, str, str, str, str]:
 #: Entries that can never be stored, and why.
 Hopeless = list[tuple[Entry, str]]
 Storing = Callable[[list[Entry]], Awaitable[Hopeless]]
+Row = TypeVar("Row")
 
 
 class Store:
@@ -171,17 +234,29 @@ class Store:
             await lease.withdraw(bus, NAME)
 
     async def _shard(self, held: Lease, over: asyncio.Event) -> None:
-        jobs = [self._keep(held, streams.candles(held.shard), self._bars, over)]
+        jobs = [
+            self._keep(held, streams.candles(held.shard), self._bars, over),
+            self._keep(held, streams.intervals(held.shard), self._watched, over),
+            self._keep(held, streams.chain(held.shard), self._chains, over, (_CHAINS_FIRST, _CHAINS_MOST)),
+        ]
         if held.shard == 0:
             jobs.append(self._keep(held, streams.EVENTS, self._events, over))
         await together(*jobs)
 
-    async def _keep(self, held: Lease, stream: str, store: Storing, over: asyncio.Event) -> None:
+    async def _keep(
+        self,
+        held: Lease,
+        stream: str,
+        store: Storing,
+        over: asyncio.Event,
+        entries: tuple[int, int] = (_BATCH_FIRST, _BATCH_MOST),
+    ) -> None:
         """Read, store, acknowledge. Larger batches as long as the stream has more than we take."""
         writer = self._worker.writer(held)
         names = {"group": NAME, "consumer": f"{NAME}-{held.shard}", "state_key": streams.state(NAME, held.shard)}
         async with Inbox.open(writer, inputs=[stream], **names) as inbox:
-            count = _BATCH_FIRST
+            first, most = entries
+            count = first
             while not over.is_set():
                 batch = await inbox.read(count=count, block_ms=_BLOCK_MS)
                 if not batch:
@@ -191,7 +266,7 @@ class Store:
                     return  # not acknowledged: whoever comes next stores it
                 outputs = [inbox.reject(entry, why) for entry, why in hopeless] + _gaps(batch)
                 await inbox.commit(outputs, now_s=clock.monotonic_s())
-                count = min(count * 2, _BATCH_MOST) if len(batch.entries) >= count else max(count // 2, _BATCH_FIRST)
+                count = min(count * 2, most) if len(batch.entries) >= count else max(count // 2, first)
 
     async def _until_stored(self, store: Callable[[], Awaitable[Hopeless]], over: asyncio.Event) -> Hopeless | None:
         """Try until Postgres has taken it; None when asked to stop before that."""
@@ -213,17 +288,35 @@ class Store:
             metrics.COLD_ROWS.labels("bars").inc(changed)
         return [(entries[place], why) for place, why in hopeless]
 
+    async def _chains(self, entries: list[Entry]) -> Hopeless:
+        rows, hopeless = await asyncio.to_thread(_sorted_out, entries, lambda entry: chain_row(entry.fields))
+        if rows:
+            metrics.COLD_ROWS.labels("chains").inc(await store_chains(self._pool, rows))
+        return hopeless
+
+    async def _watched(self, entries: list[Entry]) -> Hopeless:
+        found, hopeless = await asyncio.to_thread(_sorted_out, entries, lambda entry: watched_row(entry.fields))
+        rows = [row for row in found if row is not None]
+        if rows:
+            metrics.COLD_ROWS.labels("watched").inc(await store_watched(self._pool, rows))
+        return hopeless
+
     async def _events(self, entries: list[Entry]) -> Hopeless:
-        rows: list[EventRow] = []
-        hopeless: Hopeless = []
-        for entry in entries:
-            try:
-                rows.append(event_row(entry.id, entry.fields))
-            except NotARow as error:
-                hopeless.append((entry, str(error)))
+        rows, hopeless = _sorted_out(entries, lambda entry: event_row(entry.id, entry.fields))
         if rows:
             metrics.COLD_ROWS.labels("events").inc(await store_events(self._pool, rows))
         return hopeless
+
+
+def _sorted_out(entries: list[Entry], read: Callable[[Entry], Row]) -> tuple[list[Row], Hopeless]:
+    rows: list[Row] = []
+    hopeless: Hopeless = []
+    for entry in entries:
+        try:
+            rows.append(read(entry))
+        except NotARow as error:
+            hopeless.append((entry, str(error)))
+    return rows, hopeless
 
 
 def _gaps(batch: Batch) -> list[Output]:

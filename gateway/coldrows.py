@@ -1,7 +1,10 @@
 """From stream entries to rows of Postgres. Pure: what cannot be a row is named with its reason."""
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from operator import attrgetter
 from typing import Any, Final
 
@@ -10,8 +13,10 @@ import numpy.typing as npt
 import orjson
 from pydantic import ValidationError
 
-from schemas.bars import Bar, Source
+from schemas.bars import Bar, OptionModel, Source
+from schemas.chain import Chain
 from schemas.events import Event
+from schemas.intervals import Interval, LongBar
 from schemas.streams import instrument_id
 
 SOURCES: Final = tuple(Source)
@@ -20,7 +25,11 @@ _FLOATS: Final = ("oi", "oi_diff", "vwap", "iv", "delta", "gamma", "theta", "veg
 _PRICES: Final = ("open", "high", "low", "close")
 _SIDES: Final = ("bid_wall", "ask_wall")
 
-#: A row of `bars` in a form of fixed width: NaN is null, `source` is an index of SOURCES.
+_MODEL: Final = ("iv", "delta", "gamma", "theta", "vega", "rho", "price", "forward")
+_WORDS: Final = {"price_from": 8, "forward_from": 8, "flag": 24}  # name -> width
+_WORD: Final = re.compile(r"[a-z0-9_ ]*", re.ASCII)
+
+#: A row of `bars` in a form of fixed width: NaN and an empty text are null, `source` is an index of SOURCES.
 BAR: Final = np.dtype(
     [
         ("instrument_id", "<i8"),
@@ -38,12 +47,16 @@ BAR: Final = np.dtype(
         ("source", "<i2"),
         ("complete", "?"),
         ("rev", "<i4"),
+        *((f"model_{name}", "<f8") for name in _MODEL),
+        *((f"model_{name}", f"S{width}") for name, width in _WORDS.items()),
     ]
 )
 
 #: Columns that have the name, and the value, of a bar's field.
 _SAME: Final = ("ts", *_PRICES, "volume", *_FLOATS, "tbq", "tsq", "ticks", "complete", "rev")
 _VALUES: Final = attrgetter(*_SAME)
+_MODEL_VALUES: Final = attrgetter(*_MODEL)
+_NO_MODEL: Final = (np.nan,) * len(_MODEL)
 _NUMBERS: Final = tuple(name for name in BAR.names or () if BAR[name].kind == "f")
 _BOUNDS: Final = {"ts": 1 << 53, "volume": 1 << 63, "ticks": 1 << 31, "rev": 1 << 31}
 _ID_CACHE_MAX: Final = 1 << 18
@@ -127,6 +140,12 @@ class BarReader:
             walls = [getattr(bar, side) for bar in bars]
             rows[f"{side}_price"] = [wall.price if wall else np.nan for wall in walls]
             rows[f"{side}_qty"] = [wall.qty if wall else 0 for wall in walls]
+        models = [bar.model for bar in bars]
+        values = [_MODEL_VALUES(model) if model else _NO_MODEL for model in models]
+        for name, column in zip(_MODEL, zip(*values, strict=True), strict=True):
+            rows[f"model_{name}"] = column
+        for name, width in _WORDS.items():
+            rows[f"model_{name}"] = [_word(model, name, width) for model in models]
         return rows
 
     def _id(self, key: str) -> int:
@@ -138,6 +157,14 @@ class BarReader:
         return number
 
 
+def _word(model: OptionModel | None, name: str, width: int) -> bytes:
+    """Raises NotARow. Filled up with spaces: PostgreSQL has no NUL in texts."""
+    word = (getattr(model, name) if model else None) or ""
+    if len(word) > width or not _WORD.fullmatch(word):
+        raise NotARow(f"model.{name}: {word[:40]!r} is no word of at most {width} small letters")
+    return word.ljust(width).encode()
+
+
 def _bar(fields: Fields) -> Bar:
     try:
         data = fields[b"data"]
@@ -146,9 +173,13 @@ def _bar(fields: Fields) -> Bar:
         raise NotARow("no field 'data'") from None
     except ValidationError as error:
         raise NotARow(_first(error)) from None
-    if b"NaN" in data and any(value != value for value in (*_VALUES(bar), *_prices(bar))):
+    if b"NaN" in data and any(value != value for value in (*_VALUES(bar), *_prices(bar), *_modelled(bar))):
         raise NotARow("a value that is no number")  # the parser takes NaN, JSON does not
     return bar
+
+
+def _modelled(bar: Bar) -> tuple[float | None, ...]:
+    return _MODEL_VALUES(bar.model) if bar.model else ()
 
 
 def _prices(bar: Bar) -> list[float]:
@@ -198,3 +229,106 @@ def event_row(entry_id: str, fields: Fields) -> EventRow:
     if "\x00" in event.worker + event.message or "\\u0000" in data:
         raise NotARow("a NUL character in a text")
     return EventRow(entry_id, event.ts, event.kind.value, event.worker, event.message, data)
+
+
+# Chains
+
+#: Columns of `chains` that are fields of a chain, in its order.
+CHAIN_VALUES: Final = (
+    "spot", "forward", "basis", "synthetic_future", "atm_strike", "atm_iv", "straddle", "expected_move", "one_sigma",
+    "call_oi", "put_oi", "call_oi_change", "put_oi_change", "call_volume", "put_volume", "pcr_oi", "pcr_volume",
+    "pcr_oi_change", "max_pain", "call_wall", "put_wall", "gex", "gex_zero", "dex", "vanna", "charm", "skew_25d",
+    "risk_reversal_25d", "butterfly_25d", "iv_30d", "iv_rank", "iv_percentile",
+)  # fmt: skip
+_CHAIN_VALUES: Final = attrgetter(*CHAIN_VALUES)
+
+
+@dataclass(frozen=True, slots=True)
+class ChainRow:
+    underlying: str
+    expiry: date
+    ts: int
+    rev: int
+    complete: bool
+    values: tuple[float | None, ...]  # CHAIN_VALUES
+    data: str  # JSON
+
+    @property
+    def key(self) -> tuple[str, date, int]:
+        return self.underlying, self.expiry, self.ts
+
+
+def chain_row(fields: Fields) -> ChainRow:
+    """Raises NotARow."""
+    try:
+        data = fields[b"data"]
+        chain = Chain.model_validate_json(data)
+    except KeyError:
+        raise NotARow("no field 'data'") from None
+    except ValidationError as error:
+        raise NotARow(_first(error)) from None
+    if b"NaN" in data or b"Infinity" in data or b"\\u0000" in data or "\x00" in chain.underlying:
+        raise NotARow("a value that is no number, or a NUL character in a text")
+    for name in ("ts", "rev"):
+        if not 0 <= getattr(chain, name) < _BOUNDS[name]:
+            raise NotARow(f"{name} {getattr(chain, name)} is outside what a chain can have")
+    values = _CHAIN_VALUES(chain)
+    if not all(value is None or math.isfinite(value) for value in values):
+        raise NotARow("a value that is no finite number")
+    return ChainRow(
+        chain.underlying, chain.expiry, chain.ts, chain.rev, chain.complete, values, data.decode("utf-8", "strict")
+    )
+
+
+def newest_chains(rows: Sequence[ChainRow]) -> list[ChainRow]:
+    """Of each minute only the highest revision."""
+    best: dict[tuple[str, date, int], ChainRow] = {}
+    for row in rows:
+        if row.key not in best or best[row.key].rev <= row.rev:
+            best[row.key] = row
+    return list(best.values())
+
+
+# Longer bars
+
+_DAY_MINUTES: Final = 1_440
+
+
+def length_in_minutes(interval: Interval) -> int:
+    """As the table `watched` has it."""
+    return _DAY_MINUTES if interval is Interval.DAY else int(interval.value.removesuffix("m"))
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedRow:
+    """A longer bar that is complete although it may lack minutes."""
+
+    instrument_id: int
+    minutes: int
+    ts: int
+    rev: int
+
+
+def watched_row(fields: Fields) -> WatchedRow | None:
+    """None for a bar about which its minutes tell everything. Raises NotARow."""
+    try:
+        bar = LongBar.model_validate_json(fields[b"data"])
+    except KeyError:
+        raise NotARow("no field 'data'") from None
+    except ValidationError as error:
+        raise NotARow(_first(error)) from None
+    if not (0 <= bar.ts < _BOUNDS["ts"] and 0 <= bar.rev < _BOUNDS["rev"]):
+        raise NotARow("ts or rev is outside what a bar can have")
+    minutes = length_in_minutes(bar.interval)
+    if not bar.complete or bar.minutes == minutes:
+        return None
+    return WatchedRow(instrument_id(bar.instrument), minutes, bar.ts, bar.rev)
+
+
+def newest_watched(rows: Sequence[WatchedRow]) -> list[WatchedRow]:
+    best: dict[tuple[int, int, int], WatchedRow] = {}
+    for row in rows:
+        key = (row.instrument_id, row.minutes, row.ts)
+        if key not in best or best[key].rev < row.rev:
+            best[key] = row
+    return list(best.values())

@@ -2,8 +2,8 @@
 
 Rows of fixed width only, so that a block of them is one structured array: numbers stand big-endian behind their
 lengths, lengths and field counts are written once, and each block costs numpy one assignment a column. 20 million
-rows a second; building a tuple per row for a driver's encoder reaches a fiftieth of that. What may be null or text
-is coded by a number (NaN, a small integer) and spelled out by the INSERT that follows (`cold.py`).
+rows a second; building a tuple per row for a driver's encoder reaches a fiftieth of that. What may be null is coded
+by a value (NaN, a small integer, an empty text) and spelled out by the INSERT that follows (`cold.py`).
 
 Format: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 """
@@ -25,6 +25,8 @@ TYPES: Final = {
     "i8": "bigint",
     "f8": "double precision",
     "b1": "boolean",
+    "S8": "character(8)",  # ASCII, filled up with spaces, which a cast to text takes off
+    "S24": "character(24)",
 }
 
 

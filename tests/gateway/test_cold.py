@@ -22,7 +22,7 @@ from bus.settings import Settings
 from gateway import cold
 from gateway.coldrows import BarReader
 from schemas import streams
-from schemas.bars import Bar, Source, Wall
+from schemas.bars import Bar, ForwardFrom, OptionModel, PriceFrom, Source, Wall
 from schemas.events import Event, EventKind
 from tests.conftest import settings_in
 from tests.gateway.house import CALL, NIFTY, bar, bar_fields, running, universe, until
@@ -42,11 +42,17 @@ async def stored(pool: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in await pool.fetch("SELECT * FROM bars ORDER BY instrument_id, ts")]
 
 
+MODEL = OptionModel(
+    iv=0.14, delta=0.51, gamma=None, theta=-5.5, vega=12.5, rho=1.5, price=100.1, price_from=PriceFrom.MID,
+    forward=25_010.5, forward_from=ForwardFrom.PARITY, flag="below_intrinsic",
+)  # fmt: skip
+
+
 def full(key: str, ts: int, rev: int = 1) -> Bar:
     return bar(
         key, ts, 100.25, rev, oi=1.5, oi_diff=-2.0, vwap=3.25, iv=0.133, delta=0.5, gamma=0.01, theta=-5.0, vega=12.0,
         rho=1.0, bid_wall=Wall(price=99.5, qty=75), ask_wall=Wall(price=101.0, qty=150), tbq=1e6, tsq=2e6,
-        source=Source.MIXED, complete=False,
+        source=Source.MIXED, complete=False, model=MODEL,
     )  # fmt: skip
 
 
@@ -61,7 +67,8 @@ async def test_a_bar_comes_out_of_postgres_as_it_went_in(postgres_url: str) -> N
         await cold.store_bars(pool, rows([full(CALL, START)]))
         (row,) = await stored(pool)
     one = full(CALL, START)
-    expected = one.model_dump(exclude={"instrument", "model", "bid_wall", "ask_wall"})
+    expected = one.model_dump(exclude={"instrument", "bid_wall", "ask_wall", "model"})
+    expected |= {f"model_{name}": value for name, value in MODEL.model_dump(mode="json").items()}
     expected |= {"instrument_id": streams.instrument_id(CALL), "source": "mixed"}
     expected |= {"bid_wall_price": 99.5, "bid_wall_qty": 75, "ask_wall_price": 101.0, "ask_wall_qty": 150}
     assert row == expected
