@@ -27,6 +27,7 @@ EXPECTED_MOVE_FACTOR: Final = 0.85
 PRICE_MOVED: Final = 0.001
 OI_MOVED: Final = 0.01
 _ABOUT: Final = 1 - 1e-9  # 100.10 against 100.00 has moved by 0.1 %, whatever the binary fractions say
+_PAIN_DECIMALS: Final = 4  # of rupees: equal pain has to compare as equal
 SKEW_DELTA: Final = 0.25
 CONSTANT_YEARS: Final = 30 / 365
 #: Closing values that IV rank and percentile look back on, and how many there must be at least.
@@ -83,7 +84,7 @@ def pain(strikes: Floats, call_oi: Floats, put_oi: Floats) -> Floats:
         return np.full(len(strikes), NAN)
     below = strikes * np.cumsum(calls) - np.cumsum(calls * strikes)
     above = np.cumsum((puts * strikes)[::-1])[::-1] - strikes * np.cumsum(puts[::-1])[::-1]
-    return below + above
+    return (below + above).round(_PAIN_DECIMALS)
 
 
 def max_pain(strikes: Floats, pains: Floats, forward: float) -> float:

@@ -61,6 +61,7 @@ class Minute:
     spot: Floats  # what an underlying is worth
     price: Floats  # what a contract is
     is_mid: Bools
+    fresh: Floats  # the price where it is quoted, or of a trade within the minute: what a forward is made of
     spread: Floats
     oi: Floats
     oi_base: Floats
@@ -82,6 +83,7 @@ class Minute:
         known = is_known(ts, rec)
         bid, ask, spot = (np.where(known, rec[name], _NAN) for name in ("bid", "ask", "ltp"))
         price, is_mid = quoted(bid, ask, np.where(_same_day(rec["ltt"], ts), spot, _NAN))
+        traded = (rec["ltt"] >= ts) & (rec["ltt"] < ts + MINUTE_MS)
         nothing = np.full(len(rec) - 1, _NAN)
         oi_base, seen, is_before = base or (nothing, nothing, np.zeros(len(rec) - 1, bool))
         oi_base, is_before = np.append(oi_base, _NAN), np.append(is_before, False)
@@ -93,6 +95,7 @@ class Minute:
             spot=np.where(spot > 0, spot, _NAN),
             price=price,
             is_mid=is_mid,
+            fresh=np.where(is_mid | traded, price, _NAN),
             spread=np.where(is_mid, ask - bid, _NAN),
             oi=oi,
             oi_base=oi_base,
@@ -108,8 +111,8 @@ def rounded(value: float, places: int) -> float:
 
 
 def is_known(ts: int, rec: npt.NDArray[Any]) -> Bools:
-    """The feed vouches for the record, or has told it on the date of the minute: older ones say nothing about now."""
-    known: Bools = (rec["covered"] == 1) | _same_day(rec["ts"], ts)
+    """The feed vouches for the record, or has told it within the minute: older ones say nothing about its end."""
+    known: Bools = (rec["covered"] == 1) | (rec["ts"] >= ts)
     return known
 
 
@@ -155,7 +158,7 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
 
 def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forward:
     spreads = minute.spread[of.calls] + minute.spread[of.puts]
-    prices = minute.price
+    prices = minute.fresh
     found = forward(float(prices[of.future]), of.strikes, prices[of.calls], prices[of.puts], rate, years, spreads)
     return replace(found, value=rounded(found.value, _PRICE))  # everything follows from the forward that is shown
 

@@ -151,7 +151,7 @@ def pain_at(strikes: list[Strike], settled: float) -> float:
 def _max_pain(strikes: list[Strike], forward: float | None) -> float | None:
     if not any(of(row, side, "oi") for row in strikes for side in SIDES):
         return None
-    pains = [(pain_at(strikes, row["strike"]), row["strike"]) for row in strikes]
+    pains = [(round(pain_at(strikes, row["strike"]), 4), row["strike"]) for row in strikes]
     least = min(pain for pain, _ in pains)
     equal = [strike for pain, strike in pains if pain == least]
     return float(min(equal, key=lambda strike: (abs(strike - (forward or 0)) if forward else 0, strike)))
