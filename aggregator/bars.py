@@ -25,6 +25,7 @@ import orjson
 from aggregator import greeks, kernel, moments
 from aggregator.closed import Closed, closed
 from aggregator.moments import Moment, PanelPart
+from aggregator.published import Known, Published
 from aggregator.state import (
     ANEW,
     BAR,
@@ -57,12 +58,14 @@ __all__ = ["BarBuilder", "Closed", "Drift", "Hours", "Printed", "Produced", "war
 
 Ints = npt.NDArray[np.int64]
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _FIRST_ROWS: Final = 256
 _SECOND_MS: Final = 1000
 _HOUR_MS: Final = 3_600_000
 _LIST: Final = 1024  # prints and leavers that the kernel reports per call
 _OWED_MAX: Final = 50_000
+_OWED_MS: Final = 5 * DAY_MS  # over a long weekend; then history has had its say
+_OPEN_TO_HISTORY: Final = (Covered.NO, Covered.PROVISIONAL)
 _KINDS: Final = {
     TermsKind.OPTION: KindCode.OPTION,
     TermsKind.FUTURE: KindCode.FUTURE,
@@ -124,9 +127,10 @@ class BarBuilder:
         self._keys: list[str] = []
         self._rows = np.zeros(_FIRST_ROWS, ROW)
         self._bars = empty_bars(_FIRST_ROWS)
+        self._published = Published(_FIRST_ROWS)
         self._slots = np.full(4 * _FIRST_ROWS, -1, np.int64)
         self._rank: Ints | None = None  # of each row's key among the keys
-        self._owed: dict[tuple[int, int], Any] = {}  # (id, minute) -> incomplete bar that has left the ring
+        self._owed: dict[tuple[int, int], Any] = {}  # (id, minute) -> bar out of the ring that history may change
         self._moments: dict[int, Moment] = {}  # by minute: those that have not left yet
         self._prints = np.zeros(_LIST, PRINT)
         self._owed_ids = np.zeros(_LIST, np.int64)
@@ -225,6 +229,7 @@ class BarBuilder:
         more = len(self._rows)
         self._rows = np.concatenate([self._rows, np.zeros(more, ROW)])
         self._bars = np.concatenate([self._bars, empty_bars(more)])
+        self._published.grow(len(self._rows))
         self._index()
 
     def _index(self) -> None:
@@ -328,10 +333,10 @@ class BarBuilder:
         self._price(rows, bars, minute, moment, out)
         before = self._oi_before(rows, minute)
         shown = bars.tolist()
+        self._published.mark(rows, minute, bars["rev"], np.isin(bars["covered"], _OPEN_TO_HISTORY))
         bars["rev"] += 1
         bars["dirty"] = 0
         self._bars[rows, slots] = bars
-        _mark(self._rows, rows, minute)
         for row, values, oi in zip(rows.tolist(), shown, before.tolist(), strict=True):
             yield closed(self._keys[row], values, oi)
 
@@ -350,13 +355,14 @@ class BarBuilder:
             greeks.price_again(some, self._rows[rows[again]], minute, self._rate)
             bars[again] = some
 
-    def _publish_old(self, row: int, one: npt.NDArray[Any]) -> Closed:
-        """A bar that is not in the ring, in an array of its own."""
+    def _publish_old(self, row: int, one: npt.NDArray[Any], told: HistoryBar) -> Closed:
+        """A bar that is not in the ring, in an array of its own. It is at a higher revision afterwards."""
         minute, rows = int(one["minute"][0]), np.array([row])
         self._price(rows, one, minute, None, Produced())
         shown, oi = one.tolist()[0], float(self._oi_before(rows, minute)[0])
-        _mark(self._rows, rows, minute)
-        return closed(self._keys[row], shown, oi)
+        self._published.mark(rows, minute, one["rev"], not told.final)
+        one["rev"] += 1
+        return closed(self._keys[row], shown, told.oi_before if np.isnan(oi) and told.oi_before is not None else oi)
 
     def _oi_before(self, rows: Ints, minute: int) -> npt.NDArray[np.float64]:
         """Open interest at the end of the newest earlier bar of each row."""
@@ -393,36 +399,74 @@ class BarBuilder:
     # History
 
     def _learn(self, body: bytes) -> list[Closed]:
-        """Minutes from the venue's history: they complete what the feed did not cover, and change nothing else.
+        """Minutes from the venue's history: they complete what the feed did not cover, and correct what history itself
+        had told before. What the feed covered in full they never change.
 
         A minute whose bar is still in the ring leaves with the next revisions, an older one at once.
         """
         history = [HistoryBar(**item) for item in orjson.loads(body)]
         history.sort(key=lambda bar: (bar.ts, bar.instrument))
+        while self._owed and (oldest := next(iter(self._owed)))[1] < self.venue_ms - _OWED_MS:
+            del self._owed[oldest]
         older = (self._learn_bar(bar) for bar in history if bar.ts < self.closed_ms)
         return [bar for bar in older if bar is not None]
 
     def _learn_bar(self, told: HistoryBar) -> Closed | None:
         row = self._row(told.instrument)
         slot = self._bars[row, told.ts // MINUTE_MS % RING]
-        owed = self._owed.pop((int(self._rows[row]["id"]), told.ts), None)
         if slot["minute"] == told.ts:
-            if slot["covered"] == Covered.NO and slot["source"] == SourceCode.LIVE:
-                _complete(slot, told)
-        elif owed is not None:
-            _complete(owed, told)
-            return self._publish_old(row, np.array([owed], BAR))
-        elif not _has(self._rows[row], told.ts):
-            one = np.zeros(1, BAR)
-            bar = one[0]
-            _begin(bar, told)
-            if slot["minute"] < told.ts and told.ts >= self.closed_ms - RING * MINUTE_MS:
-                self._bars[row, told.ts // MINUTE_MS % RING] = bar
-            else:
-                closed = self._publish_old(row, one)
-                self._let_go(row, bar)
-                return closed
+            self._learn_open(row, slot, told)
+            return None
+        where = (int(self._rows[row]["id"]), told.ts)
+        if where in self._owed:
+            return self._learn_owed(row, where, told)
+        known = self._published.known(row, told.ts)
+        if known is Known.OPEN and told.final:
+            one = _begun(told)
+            one["rev"] = self._published.next_rev(row, told.ts)
+            return self._publish_old(row, one, told)
+        if told.fills and known in (Known.ABSENT, Known.FORGOTTEN):
+            return self._learn_absent(row, told)
         return None
+
+    def _learn_open(self, row: int, bar: Any, told: HistoryBar) -> None:
+        """A bar in the ring."""
+        source = bar["source"]
+        if told.fills and bar["covered"] == Covered.NO and source == SourceCode.LIVE:
+            _complete(bar, told)
+        elif told.final and bar["covered"] == Covered.PROVISIONAL:
+            if not _says(bar, told):
+                _complete(bar, told)
+                bar["source"] = source
+            bar["covered"] = Covered.YES
+            self._published.settle(row, told.ts)
+
+    def _learn_owed(self, row: int, where: tuple[int, int], told: HistoryBar) -> Closed | None:
+        """A bar of which we have seen a part. It stays owed for as long as history is not sure."""
+        owed = self._owed[where]
+        if told.final:
+            del self._owed[where]
+        elif owed["covered"] != Covered.NO:
+            return None
+        if owed["covered"] == Covered.PROVISIONAL and _says(owed, told):
+            self._published.settle(row, told.ts)
+            return None
+        one = np.array([owed], BAR)
+        _complete(one[0], told)
+        closed = self._publish_old(row, one, told)
+        if not told.final:
+            self._owed[where] = one[0]
+        return closed
+
+    def _learn_absent(self, row: int, told: HistoryBar) -> Closed | None:
+        """A minute of which nobody has seen anything."""
+        one, at = _begun(told), told.ts // MINUTE_MS % RING
+        if self._bars[row, at]["minute"] < told.ts and told.ts >= self.closed_ms - RING * MINUTE_MS:
+            self._bars[row, at] = one[0]
+            return None
+        closed = self._publish_old(row, one, told)
+        self._let_go(row, one[0])
+        return closed
 
     def _let_go(self, row: int, bar: Any) -> None:
         """Remember the open interest of a bar that is not in the ring, for the next bar's difference."""
@@ -446,12 +490,14 @@ class BarBuilder:
         body = self._rows[:n].tobytes() + self._bars[:n].tobytes() + owed.tobytes()
         for moment in self._moments.values():
             body += moment.rows.tobytes() + moment.seen.tobytes()
-        return zlib.compress(len(head).to_bytes(4, "little") + head + body, level=1)
+        packed = zlib.compress(len(head).to_bytes(4, "little") + head + body, level=1)
+        return len(packed).to_bytes(4, "little") + packed + self._published.snapshot(n)
 
     def restore(self, snapshot: bytes) -> None:
         """Continue where `snapshot` was taken. Raises ValueError where it is none of ours."""
         try:
-            raw = zlib.decompress(snapshot)
+            first = 4 + int.from_bytes(snapshot[:4], "little")
+            raw = zlib.decompress(snapshot[4:first])
         except zlib.error as error:
             raise ValueError(f"not a snapshot of the aggregator: {error}") from None
         end = 4 + int.from_bytes(raw[:4], "little")
@@ -473,6 +519,7 @@ class BarBuilder:
             seen = np.frombuffer(raw, PANEL, count, at + of.nbytes)
             self._moments[minute] = Moment(minute, of, seen)
             at += of.nbytes + seen.nbytes
+        self._published.restore(snapshot[first:], n, room)
         self._index()
 
 
@@ -483,16 +530,25 @@ def _complete(bar: Any, told: HistoryBar) -> None:
     bar["value"] = np.nan  # history tells no average price
     if np.isnan(bar["oi"]) and told.oi is not None:
         bar["oi"] = told.oi
-    bar["source"], bar["covered"], bar["dirty"] = SourceCode.MIXED, Covered.YES, 1
+    bar["source"], bar["dirty"] = SourceCode.MIXED, 1
+    bar["covered"] = Covered.YES if told.final else Covered.PROVISIONAL
 
 
-def _begin(bar: Any, told: HistoryBar) -> None:
-    """A bar that history alone knows."""
+def _begun(told: HistoryBar) -> npt.NDArray[Any]:
+    """A bar that history alone knows, in an array of its own."""
+    one = np.zeros(1, BAR)
     for name in ("oi", "iv", "delta", "gamma", "theta", "vega", "rho", "tbq", "tsq", "bid_wall", "ask_wall"):
-        bar[name] = np.nan
-    bar["minute"] = told.ts
-    _complete(bar, told)
-    bar["source"] = SourceCode.BACKFILL
+        one[name] = np.nan
+    one["minute"] = told.ts
+    _complete(one[0], told)
+    one["source"] = SourceCode.BACKFILL
+    return one
+
+
+def _says(bar: Any, told: HistoryBar) -> bool:
+    """Whether history tells what the bar has."""
+    mine = (bar["open"], bar["high"], bar["low"], bar["close"], bar["volume"])
+    return bool(mine == (told.open, told.high, told.low, told.close, told.volume))
 
 
 def _named(batch: TickBatch) -> bool:
@@ -511,24 +567,6 @@ def _drift(options: npt.NDArray[Any]) -> Drift:
         np.abs(some["own_iv"] - some["iv"]),
         np.abs(some["own_delta"] - some["delta"]),
     )
-
-
-def _mark(records: npt.NDArray[Any], rows: Ints, minute: int) -> None:
-    """Remember that bars of this minute were published, for the newest day that had one."""
-    day, of_day = divmod((minute + IST_MS) // MINUTE_MS, DAY_MS // MINUTE_MS)
-    newer = rows[records["have_day"][rows] < day]
-    records["have_day"][newer] = day
-    records["have"][newer] = 0
-    today = rows[records["have_day"][rows] == day]
-    records["have"][today, of_day // 8] |= 1 << (of_day % 8)
-
-
-def _has(record: Any, minute: int) -> bool:
-    """Whether a bar of this minute was published; days before the newest one count as published."""
-    day, of_day = divmod((minute + IST_MS) // MINUTE_MS, DAY_MS // MINUTE_MS)
-    if day != record["have_day"]:
-        return bool(day < record["have_day"])
-    return bool(record["have"][of_day // 8] >> (of_day % 8) & 1)
 
 
 def warm() -> None:

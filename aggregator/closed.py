@@ -56,7 +56,7 @@ def closed(key: str, bar: Sequence[Any], oi_before: float) -> Closed:
             "tsq": tsq,
             "ticks": ticks,
             "source": _SOURCES[source],
-            "complete": covered == Covered.YES,
+            "complete": covered in (Covered.YES, Covered.PROVISIONAL),
             "rev": rev,
             "model": _model(bar[21:32]),
         }

@@ -15,7 +15,7 @@ from schemas.ticks import Block, Kind
 
 #: `layout()` of the records that this file was written for: numba's cache notices a change in this file only, and old
 #: machine code would go on reading and writing the old layout.
-_WRITTEN_FOR: Final = 0x7ED2034
+_WRITTEN_FOR: Final = 0x1E3DEF35
 
 if layout() != _WRITTEN_FOR:
     raise ImportError(f"the records have changed: adapt {__name__}, then set its _WRITTEN_FOR to 0x{layout():X}")
@@ -32,8 +32,10 @@ _MARKET = int(Kind.MARKET)
 _GREEKS = int(Kind.GREEKS)
 _YES = Covered.YES
 _NO = Covered.NO
+_PROVISIONAL = Covered.PROVISIONAL
 _OPEN = Covered.OPEN
 _LIVE = SourceCode.LIVE
+_MIXED = SourceCode.MIXED
 _NEVER = NEVER
 
 
@@ -241,7 +243,8 @@ def _book(bar, row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed):  #
             if bar.minute > row.gone:
                 row.gone = bar.minute
                 row.gone_oi = bar.oi
-            if bar.covered == _NO and bar.rev > 0:
+            part_seen = bar.covered == _NO or (bar.covered == _PROVISIONAL and bar.source == _MIXED)
+            if part_seen and bar.rev > 0:
                 owed_ids[n_owed] = row.id
                 owed[n_owed] = bar  # history may still complete it
                 n_owed += 1

@@ -116,9 +116,6 @@ ROW: Final = np.dtype(
         ("close1", "<i8"),
         ("open2", "<i8"),
         ("close2", "<i8"),
-        ("have_day", "<i8"),  # IST day number for which `have` holds
-        ("have", "<u1", (180,)),  # a bit per minute of the day: a bar was published
-        ("spare3", "<u4"),
     ]
 )
 
@@ -132,6 +129,7 @@ class Covered:
     OPEN: Final = 0  # not decided yet
     YES: Final = 1
     NO: Final = 2
+    PROVISIONAL: Final = 3  # it did not; the venue's history has told it, and may tell it otherwise tomorrow
 
 
 class SourceCode:
