@@ -149,6 +149,11 @@ def tail_header(first: int) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
+def stamp(packed: bytes) -> int:
+    """When the frame in a packed record had come."""
+    return int.from_bytes(packed[8:16], "little", signed=True)
+
+
 def tailed(packed: bytes) -> bytes:
     """A packed record as it stands in the tail."""
     return packed + _CRC.pack(zlib.crc32(packed))
@@ -164,7 +169,7 @@ def block(packed: list[bytes], first: int, compressor: zstandard.ZstdCompressor)
         kinds |= 1 << one[0]
         if one[0] == Kind.FRAME:
             frames += 1
-            times.append(int.from_bytes(one[8:16], "little", signed=True))
+            times.append(stamp(one))
     head = _BLOCK.pack(
         BLOCK_MAGIC, len(stored), len(raw), len(packed), frames, first,
         min(times, default=0), max(times, default=0), kinds, zlib.crc32(stored),

@@ -71,14 +71,15 @@ class Keeper:
 
     def about(self) -> dict[str, Any]:
         recorder = self.recorder
+        frames, raw_bytes, stored_bytes = recorder.written
         return {
             "recording": recorder.on,
             "always": self._settings.teji_tape,
             "instance": self._instance,
             "tape": str(recorder.folder or ""),
-            "frames": recorder.frames,
-            "raw_bytes": recorder.raw_bytes,
-            "stored_bytes": recorder.stored_bytes,
+            "frames": frames,
+            "raw_bytes": raw_bytes,
+            "stored_bytes": stored_bytes,
             "losing": recorder.losing,
         }
 

@@ -223,11 +223,12 @@ class Player:
         """For every instrument the feed was away, and starts anew behind the hole."""
         if not self._begun:
             return
-        self._collector.down(None, self._collector.frame_ts)
-        self._collector.mark_base(self._followed)
+        yield from self.gathered()
         for shard, playing in self._playing.items():
             playing.certain = False
             yield Uncertain(shard, hole.why)
+        self._collector.down(None, self._collector.frame_ts)
+        self._collector.mark_base(self._followed)
 
     def finish(self) -> Iterator[Step]:
         """The tape is over."""

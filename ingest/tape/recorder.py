@@ -91,11 +91,13 @@ class Recorder:
         self._session: date | None = None
         self._guessed = False  # nobody knew the venue's date when the tape began
         self._flags = 0
+        self._put_frames = 0  # handed to the present writer
         self._loss: _Loss | None = None
         self._retry_s = 0.0
         self._cut: set[int] = set()  # shards that this segment has a cut of
         self._cuts = 0
-        self._bytes_before = (0, 0)  # raw and stored, by earlier writers of this tape
+        self._latest: Writer | None = None  # of the present tape, or the one before
+        self._before = (0, 0, 0)  # what earlier writers of this tape have written: frames, raw bytes, stored bytes
         self._counted_bytes = self._counted_frames = 0
 
     # The life of a tape
@@ -110,19 +112,19 @@ class Recorder:
         return self._loss.why if self._loss else ""
 
     @property
-    def raw_bytes(self) -> int:
-        return self._bytes_before[0] + (self._writer.raw_bytes if self._writer else 0)
-
-    @property
-    def stored_bytes(self) -> int:
-        """On the disk, without the tail."""
-        return self._bytes_before[1] + (self._writer.stored_bytes if self._writer else 0)
+    def written(self) -> tuple[int, int, int]:
+        """Frames on this tape, the bytes of its records, and those on the disk without what is in the tail."""
+        if self._latest is None:
+            return self._before
+        frames, raw_bytes, stored_bytes = self._before
+        latest = self._latest
+        return frames + latest.frames, raw_bytes + latest.raw_bytes, stored_bytes + latest.stored_bytes
 
     def begin(self, session: date, started: str) -> None:
         """A tape of its own for this session. `started` names it among those of the day."""
         self.folder = self._root / session.isoformat() / started
         self._session, self._guessed = session, not self._collector.clock.ts
-        self.frames, self._bytes_before, self._loss = 0, (0, 0), None
+        self._put_frames, self._before, self._loss = 0, (0, 0, 0), None
         self._counted_bytes = self._counted_frames = 0
         self._writer = self._new_writer(self.folder, 0)
         self._collector.tape = self
@@ -130,7 +132,8 @@ class Recorder:
         log.info("recording", tape=str(self.folder))
 
     def _new_writer(self, folder: Path, first: int) -> Writer:
-        return Writer(folder, self._about, first=first, queue_max_bytes=self._queue_max_bytes)
+        self._latest = Writer(folder, self._about, first=first, queue_max_bytes=self._queue_max_bytes)
+        return self._latest
 
     def _start_over(self) -> None:
         """Nothing that was counted before holds: a replay begins here."""
@@ -153,7 +156,7 @@ class Recorder:
         self._ending.append(self._writer)
         self._collector.tape = None
         self._writer = None
-        log.info("recorded", tape=str(self.folder), frames=self.frames)
+        log.info("recorded", tape=str(self.folder))
 
     def join(self) -> None:
         """Until what was recorded is on the disk. Blocks."""
@@ -188,10 +191,11 @@ class Recorder:
         self._tell_committed()
 
     def _count(self, writer: Writer) -> None:
-        metrics.TAPE_BYTES.inc(self.stored_bytes - self._counted_bytes)
-        metrics.TAPE_FRAMES.inc(self.frames - self._counted_frames)
+        frames, _, stored_bytes = self.written
+        metrics.TAPE_BYTES.inc(stored_bytes - self._counted_bytes)
+        metrics.TAPE_FRAMES.inc(frames - self._counted_frames)
         metrics.TAPE_WAITING_BYTES.set(writer.waiting_bytes)
-        self._counted_bytes, self._counted_frames = self.stored_bytes, self.frames
+        self._counted_bytes, self._counted_frames = stored_bytes, frames
 
     # What is lost
 
@@ -208,7 +212,14 @@ class Recorder:
         if now_s - self._retry_s < _RETRY_S:
             return
         self._retry_s = now_s
-        self._bytes_before = (self.raw_bytes, self.stored_bytes)
+        self._before = self.written
+        lost = self._put_frames - dead.frames  # handed over, never written
+        if self._loss is not None and lost:
+            self._loss.frames += lost
+            self._loss.from_ns = dead.newest_ns or self._loss.from_ns
+        self.frames -= lost
+        self._put_frames = 0
+        metrics.TAPE_LOST_FRAMES.inc(lost)
         assert self.folder is not None
         self._writer = self._new_writer(self.folder, dead.next)
 
@@ -249,6 +260,7 @@ class Recorder:
         self._put(Kind.FRAME, frame, rx_ns, now_s, connection)
         if self._loss is None:
             self.frames += 1
+            self._put_frames += 1
         else:
             self._loss.frames += 1
             metrics.TAPE_LOST_FRAMES.inc()

@@ -21,6 +21,7 @@ import zstandard
 
 from bus import clock
 from ingest.tape import format as form
+from ingest.tape.format import Kind
 
 _LOOK_S: Final = 0.05
 _SYNC_S: Final = 1.0
@@ -35,7 +36,13 @@ class Writer:
     """One segment after the other in a folder, until `finish` or the first error of the disk."""
 
     def __init__(
-        self, folder: Path, about: Mapping[str, Any], *, first: int = 0, queue_max_bytes: int = QUEUE_MAX_BYTES
+        self,
+        folder: Path,
+        about: Mapping[str, Any],
+        *,
+        first: int = 0,
+        queue_max_bytes: int = QUEUE_MAX_BYTES,
+        block_bytes: int = form.BLOCK_RAW_BYTES,
     ) -> None:
         self.folder = folder
         self.failure = ""  # why nothing is written any more
@@ -43,8 +50,11 @@ class Writer:
         self.stored_bytes = 0  # of the segments on the disk
         self.segment_bytes = 0  # of the present one
         self.next = first  # number of the next record
+        self.frames = 0  # written, and when the newest of them had come
+        self.newest_ns = 0
         self._about = about
         self._queue_max_bytes = queue_max_bytes
+        self._block_bytes = block_bytes
         self._queue: deque[bytes | Path | None] = deque()  # None: a new segment from here on; a path: move there
         self._put_bytes = 0  # the event loop counts what it puts, the thread what it takes: nothing to lock
         self._taken_bytes = 0
@@ -54,6 +64,7 @@ class Writer:
         self._tail_path = folder
         self._gathered: list[bytes] = []
         self._gathered_bytes = 0
+        self._tail_bytes = 0
         self._synced_s = clock.monotonic_s()
         self._unsynced = False
         self._thread = threading.Thread(target=self._run, name="tape", daemon=True)
@@ -124,7 +135,7 @@ class Writer:
         fcntl.flock(self._segment, fcntl.LOCK_SH)  # as long as it is held nobody clears the segment away
         self._append(self._segment, form.header({**self._about, "segment": number, "first": self.next}))
         self._tail = os.open(self._tail_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        self._append(self._tail, form.tail_header(self.next))
+        self._begin_tail()
         with _opened(self.folder) as folder:
             os.fsync(folder)
 
@@ -132,7 +143,7 @@ class Writer:
         """What has come, into the tail in one go; full blocks into the segment."""
         new: list[bytes] = []
         size = 0
-        while self._queue and size < _AT_ONCE_BYTES and self._gathered_bytes + size < form.BLOCK_RAW_BYTES:
+        while self._queue and size < _AT_ONCE_BYTES and self._gathered_bytes + size < self._block_bytes:
             packed = self._queue.popleft()
             if packed is None:
                 self._gather(new, size)
@@ -145,7 +156,7 @@ class Writer:
             new.append(packed)
             size += len(packed)
         self._gather(new, size)
-        if self._gathered_bytes >= form.BLOCK_RAW_BYTES:
+        if self._gathered_bytes >= self._block_bytes:
             self._end_block()
 
     def _move(self, folder: Path) -> None:
@@ -158,8 +169,12 @@ class Writer:
     def _gather(self, new: list[bytes], size: int) -> None:
         if not new:
             return
-        self._append(self._tail, b"".join(map(form.tailed, new)))
+        self._append_to_tail(b"".join(map(form.tailed, new)))
         self._unsynced = True
+        for packed in new:
+            if packed[0] == Kind.FRAME:
+                self.frames += 1
+                self.newest_ns = form.stamp(packed)
         self._gathered += new
         self._gathered_bytes += size
         self._taken_bytes += size
@@ -173,11 +188,28 @@ class Writer:
         made = form.block(self._gathered, self.next - len(self._gathered), self._compressor)
         self._append(self._segment, made)
         os.fsync(self._segment)
-        os.ftruncate(self._tail, 0)
-        self._append(self._tail, form.tail_header(self.next))
+        self._empty_tail()
         self._gathered, self._gathered_bytes = [], 0
         self.stored_bytes += len(made)
         self.segment_bytes += len(made)
+
+    def _empty_tail(self) -> None:
+        os.ftruncate(self._tail, 0)
+        self._begin_tail()
+
+    def _begin_tail(self) -> None:
+        self._tail_bytes = 0
+        self._append_to_tail(form.tail_header(self.next))
+
+    def _append_to_tail(self, data: bytes) -> None:
+        """All of it or nothing: what follows on another segment must not be taken for what is there already."""
+        try:
+            self._append(self._tail, data)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._tail, self._tail_bytes)
+            raise
+        self._tail_bytes += len(data)
 
     def _end_segment(self) -> None:
         self._end_block()

@@ -1,4 +1,4 @@
-"""A recorded session gives the same bars again, byte for byte: whatever happened to the feed, to Redis and to ingest."""
+"""A recorded session gives the same bars again, byte for byte, whatever happened to the feed, to Redis, to ingest."""
 
 import asyncio
 import contextlib
