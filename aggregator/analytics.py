@@ -37,7 +37,17 @@ ONE_PERCENT: Final = 0.01
 VOL_POINT: Final = 0.01
 DAYS_A_YEAR: Final = 365.0
 
-_ACTIONS: Final = (Action.NEUTRAL, Action.LONG_BUILDUP, Action.SHORT_BUILDUP, Action.SHORT_COVERING)
+_ACTIONS: Final = np.array(
+    [
+        Action.NEUTRAL,
+        Action.LONG_BUILDUP,
+        Action.SHORT_BUILDUP,
+        Action.SHORT_COVERING,
+        Action.LONG_UNWINDING,
+        None,
+    ],
+    object,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,9 +264,8 @@ def action(price: Floats, price_before: Floats, oi: Floats, oi_before: Floats) -
     price_moved = np.abs(d_price) >= _ABOUT * PRICE_MOVED * price_before
     moved = price_moved & (np.abs(d_oi) >= _ABOUT * OI_MOVED * oi_before) & (d_oi != 0)
     kind = 1 + (d_price < 0) + 2 * (d_oi < 0)
-    place = np.where(known, np.where(moved, kind, 0), -1).tolist()
-    names: tuple[Action | None, ...] = (*_ACTIONS, Action.LONG_UNWINDING, None)
-    return [names[one] for one in place]
+    found: list[Action | None] = _ACTIONS[np.where(known, np.where(moved, kind, 0), -1)].tolist()
+    return found
 
 
 # Of an underlying: over its expiries, futures and days

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from aggregator import chain_minute
+from aggregator import chain_json, chain_minute
 from aggregator.chain_layout import Layout, contract, layout
 from aggregator.chain_memory import DayBefore, OpenInterest, Volatility, day_number
 from aggregator.chain_minute import Measured, Priced
@@ -180,7 +180,7 @@ class ChainBuilder:
             chains = list(own)
             common = self._common(minute, of, underlying, chains)
             for one, numbers in chains:
-                data = chain_minute.encoded(minute, one, numbers, common, seen)
+                data = chain_json.encoded(minute, one, numbers, common, seen)
                 yield Made(underlying, one.layout.expiry, minute.ts, seen["rev"], data)
 
     def _common(

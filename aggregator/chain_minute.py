@@ -1,17 +1,16 @@
-"""A minute's records into the chains of its underlyings: prices, volatilities, measures, JSON. Pure.
+"""A minute's records into the chains of its underlyings: prices, volatilities, measures. Pure.
 
 Everything is as of the minute's end. Volatilities of all chains are solved in one call; then each chain is measured,
 then what its underlying's chains have in common.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from aggregator import analytics
 from aggregator.analytics import Side
@@ -19,31 +18,22 @@ from aggregator.chain_layout import ChainLayout, Layout
 from aggregator.quoted import quoted
 from aggregator.state import DAY_MS, IST_MS, MINUTE_MS
 from market import black76
-from market.black76 import Flag
 from market.forward import Forward, forward
-from schemas.bars import PriceFrom
-from schemas.chain import Chain, ChainModel, ChainOption, ChainStrike, ExposureAt, OiChangeFrom
+from schemas.chain import ExposureAt
 from schemas.panel import PANEL
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Fields = dict[str, Any]
 
-_FLAGS: Final = {flag.value: flag.name.lower() for flag in Flag}
 _NAN: Final = math.nan
 
 #: Decimals of what we compute, where a price has two: what is beyond is noise, and would double the size of a chain.
-_DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 4, "vega": 4, "rho": 4}
-_RATIO: Final = 6
-_PRICE: Final = 5
-_PERCENT: Final = 4
-_RUPEES: Final = 2
-_YEARS: Final = 12
-
-_MODEL: Final = tuple(ChainModel.model_fields)
-_OPTION: Final = tuple(ChainOption.model_fields)
-_STRIKE: Final = tuple(ChainStrike.model_fields)
-_CHAIN: Final = tuple(Chain.model_fields)
+DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 4, "vega": 4, "rho": 4}
+RATIO: Final = 6
+PRICE: Final = 5
+PERCENT: Final = 4
+RUPEES: Final = 2
 
 _NOBODY: Final = np.zeros(1, PANEL)
 for _name in PANEL.names or ():
@@ -129,8 +119,7 @@ class Priced:
     layout: ChainLayout
     years: float
     forward: Forward
-    calls: npt.NDArray[Any]  # black76.OPTION of each strike
-    puts: npt.NDArray[Any]
+    solved: npt.NDArray[Any]  # black76.OPTION of each strike's call, then of each strike's put
 
 
 def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[Priced]:
@@ -150,9 +139,8 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
     )
     made, start = [], 0
     for of, left, found, size in zip(chains, years, forwards, sizes, strict=True):
-        middle, end = start + size // 2, start + size
-        made.append(Priced(of, left, found, solved[start:middle], solved[middle:end]))
-        start = end
+        made.append(Priced(of, left, found, solved[start : start + size]))
+        start += size
     return made
 
 
@@ -160,7 +148,7 @@ def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forw
     spreads = minute.spread[of.calls] + minute.spread[of.puts]
     prices = minute.fresh
     found = forward(float(prices[of.future]), of.strikes, prices[of.calls], prices[of.puts], rate, years, spreads)
-    return replace(found, value=rounded(found.value, _PRICE))  # everything follows from the forward that is shown
+    return replace(found, value=rounded(found.value, PRICE))  # everything follows from the forward that is shown
 
 
 # Measures
@@ -175,8 +163,9 @@ class Measured:
 
 
 def measured(minute: Minute, of: Priced, rate: float) -> Measured:
-    calls, puts = _side(minute, of.layout.calls, of.calls), _side(minute, of.layout.puts, of.puts)
     fwd, strikes = of.forward.value, of.layout.strikes
+    calls = _side(minute, of.layout.calls, of.solved[: len(strikes)])
+    puts = _side(minute, of.layout.puts, of.solved[len(strikes) :])
     spot = float(minute.spot[of.layout.spot])
     pains = analytics.pain(strikes, calls.oi, puts.oi)
     synthetic = analytics.synthetic(strikes, calls.price, puts.price, rate, of.years)
@@ -184,16 +173,16 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     residual = analytics.parity_residual(strikes, calls.price, puts.price, fwd, rate, of.years)
     by_strike = {
         "smile_iv": analytics.smile(strikes, calls.iv, puts.iv, fwd),
-        "synthetic": synthetic.round(_PRICE),
-        "parity_residual": residual.round(_PRICE) + 0.0,
-        "pcr": analytics.pcr_by_strike(calls.oi, puts.oi).round(_RATIO),
-        "pain": pains.round(_RUPEES) + 0.0,
-        "gex": net.round(_RUPEES) + 0.0,
+        "synthetic": synthetic.round(PRICE),
+        "parity_residual": residual.round(PRICE) + 0.0,
+        "pcr": analytics.pcr_by_strike(calls.oi, puts.oi).round(RATIO),
+        "pain": pains.round(RUPEES) + 0.0,
+        "gex": net.round(RUPEES) + 0.0,
     }
     fields = {
         "spot": spot,
-        "basis": rounded(fwd - spot, _PRICE),
-        "basis_yearly": rounded(analytics.basis_yearly(fwd, spot, of.years), _RATIO),
+        "basis": rounded(fwd - spot, PRICE),
+        "basis_yearly": rounded(analytics.basis_yearly(fwd, spot, of.years), RATIO),
         **_at_the_money(of, calls, puts, synthetic),
         **_open_interest(strikes, calls, puts, fwd),
         "max_pain": analytics.max_pain(strikes, pains, fwd),
@@ -201,7 +190,7 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
         **_skew(of, calls, puts),
     }
     fields["butterfly_25d"] = rounded(
-        0.5 * (fields["call_iv_25d"] + fields["put_iv_25d"]) - fields["atm_iv"], _DECIMALS["iv"]
+        0.5 * (fields["call_iv_25d"] + fields["put_iv_25d"]) - fields["atm_iv"], DECIMALS["iv"]
     )
     return Measured(fields, by_strike)
 
@@ -209,9 +198,9 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
 def _side(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[Any]) -> Side:
     return Side(
         price=minute.price[places],
-        iv=solved["iv"].round(_DECIMALS["iv"]),
-        delta=solved["delta"].round(_DECIMALS["delta"]),
-        gamma=solved["gamma"].round(_DECIMALS["gamma"]),
+        iv=solved["iv"].round(DECIMALS["iv"]),
+        delta=solved["delta"].round(DECIMALS["delta"]),
+        gamma=solved["gamma"].round(DECIMALS["gamma"]),
         oi=minute.oi[places],
         oi_change=minute.oi_change[places],
         volume=minute.volume[places],
@@ -227,12 +216,12 @@ def _at_the_money(of: Priced, calls: Side, puts: Side, synthetic: Floats) -> Fie
     straddle = float(calls.price[at] + puts.price[at])
     return {
         "atm_strike": float(of.layout.strikes[at]),
-        "atm_iv": rounded(iv, _DECIMALS["iv"]),
-        "straddle": rounded(straddle, _PRICE),
-        "expected_move": rounded(straddle * analytics.EXPECTED_MOVE_FACTOR, _PRICE),
+        "atm_iv": rounded(iv, DECIMALS["iv"]),
+        "straddle": rounded(straddle, PRICE),
+        "expected_move": rounded(straddle * analytics.EXPECTED_MOVE_FACTOR, PRICE),
         "expected_move_factor": analytics.EXPECTED_MOVE_FACTOR,
-        "one_sigma": rounded(analytics.one_sigma(of.forward.value, iv, of.years), _PRICE),
-        "synthetic_future": rounded(float(synthetic[at]), _PRICE),
+        "one_sigma": rounded(analytics.one_sigma(of.forward.value, iv, of.years), PRICE),
+        "synthetic_future": rounded(float(synthetic[at]), PRICE),
     }
 
 
@@ -243,7 +232,7 @@ def _open_interest(strikes: Floats, calls: Side, puts: Side, fwd: float) -> Fiel
         for side, of in (("call", calls), ("put", puts))
     }
     ratios = {
-        f"pcr_{name}": rounded(analytics.ratio(sums[f"put_{name}"], sums[f"call_{name}"]), _RATIO)
+        f"pcr_{name}": rounded(analytics.ratio(sums[f"put_{name}"], sums[f"call_{name}"]), RATIO)
         for name in ("oi", "volume", "oi_change")
     }
     walls = {
@@ -253,7 +242,7 @@ def _open_interest(strikes: Floats, calls: Side, puts: Side, fwd: float) -> Fiel
         "put_wall_change": analytics.put_wall(strikes, puts.oi_change, fwd),
     }
     for name in ("call_volume", "put_volume"):
-        sums[name] = _whole(sums[name])
+        sums[name] = None if math.isnan(sums[name]) else int(sums[name])
     return {**sums, **ratios, **walls}
 
 
@@ -268,18 +257,18 @@ def _exposures(of: Priced, calls: Side, puts: Side, spot: float, rate: float) ->
     vanna, charm = (analytics.signed(one, other) for one, other in zip(of_calls, of_puts, strict=True))
     fields = {
         "exposure_at": where,
-        "exposure_oi_pct": rounded(analytics.counted_pct(calls, puts), _PERCENT),
-        "gex": rounded(analytics.total(net), _RUPEES),
-        "gex_zero": rounded(analytics.zero_level(strikes, net, fwd), _RUPEES),
-        "dex": rounded(analytics.total(delta), _RUPEES),
-        "vanna": rounded(analytics.total(vanna), _RUPEES),
-        "charm": rounded(analytics.total(charm), _RUPEES),
+        "exposure_oi_pct": rounded(analytics.counted_pct(calls, puts), PERCENT),
+        "gex": rounded(analytics.total(net), RUPEES),
+        "gex_zero": rounded(analytics.zero_level(strikes, net, fwd), RUPEES),
+        "dex": rounded(analytics.total(delta), RUPEES),
+        "vanna": rounded(analytics.total(vanna), RUPEES),
+        "charm": rounded(analytics.total(charm), RUPEES),
     }
     return fields, net
 
 
 def _skew(of: Priced, calls: Side, puts: Side) -> Fields:
-    places = _DECIMALS["iv"]
+    places = DECIMALS["iv"]
     call = analytics.call_iv_at(of.layout.strikes, calls, of.forward.value)
     put = analytics.put_iv_at(of.layout.strikes, puts, of.forward.value)
     return {
@@ -296,8 +285,8 @@ def of_underlying(minute: Minute, layout: Layout, underlying: str, made: Sequenc
     trading = [place for last, place in layout.futures.get(underlying, ()) if last > minute.ts][:2]
     oi = [float(minute.oi[place]) for place in trading]
     return {
-        "iv_30d": rounded(analytics.constant_iv(vols), _DECIMALS["iv"]),
-        "rollover_pct": rounded(analytics.rollover_pct(*oi), _PERCENT) if len(oi) == 2 else _NAN,
+        "iv_30d": rounded(analytics.constant_iv(vols), DECIMALS["iv"]),
+        "rollover_pct": rounded(analytics.rollover_pct(*oi), PERCENT) if len(oi) == 2 else _NAN,
     }
 
 
@@ -305,114 +294,7 @@ def with_history(common: Fields, days: Sequence[float]) -> Fields:
     iv = common["iv_30d"]
     return {
         **common,
-        "iv_rank": rounded(analytics.iv_rank(iv, days), _PERCENT),
-        "iv_percentile": rounded(analytics.iv_percentile(iv, days), _PERCENT),
+        "iv_rank": rounded(analytics.iv_rank(iv, days), PERCENT),
+        "iv_percentile": rounded(analytics.iv_percentile(iv, days), PERCENT),
         "iv_days": len(days),
     }
-
-
-# JSON
-
-
-def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, Any], seen: Mapping[str, Any]) -> bytes:
-    """The chain as its readers get it; NaN becomes null. `seen`: rev, complete, silent shards, rate."""
-    layout, fwd = of.layout, of.forward
-    uncovered = 0
-    sides = []
-    for places, solved in ((layout.calls, of.calls), (layout.puts, of.puts)):
-        options = list(_options(minute, places, solved))
-        uncovered += sum(option is not None and not option["covered"] for option in options)
-        sides.append(options)
-    columns = [column.tolist() for column in found.by_strike.values()]
-    rows = zip(layout.strikes.tolist(), *sides, *columns, strict=True)
-    body = {
-        "underlying": layout.underlying,
-        "expiry": layout.expiry,
-        "ts": minute.ts,
-        "rev": seen["rev"],
-        "complete": not seen["silent_shards"] and not uncovered,
-        "silent_shards": seen["silent_shards"],
-        "uncovered": uncovered,
-        "last_trade_ms": layout.last_trade_ms,
-        "years": rounded(of.years, _YEARS),
-        "rate": seen["rate"],
-        "future": _future(minute, layout.future),
-        "forward": fwd.value,
-        "forward_from": fwd.source,
-        "forward_strikes": fwd.strikes,
-        "forward_residual": rounded(fwd.residual, _PRICE),
-        **found.fields,
-        **common,
-        "strikes": [dict(zip(_STRIKE, row, strict=True)) for row in rows],
-    }
-    return orjson.dumps({name: body[name] for name in _CHAIN})
-
-
-def _options(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[Any]) -> Iterator[Fields | None]:
-    rec = minute.rec[places]
-    actions = analytics.action(rec["ltp"], minute.price_base[places], rec["oi"], minute.oi_base[places])
-    is_mid, covered = minute.is_mid[places].tolist(), (rec["covered"] == 1).tolist()
-    changes, before = minute.oi_change[places].tolist(), minute.is_before[places].tolist()
-    columns = (
-        [minute.keys[place] for place in places.tolist()],
-        rec["ltp"].tolist(), _known(rec["ltt"]),
-        *_quotes(rec),
-        _wholes(minute.volume[places]), rec["oi"].tolist(),
-        changes, [_change_from(*pair) for pair in zip(changes, before, strict=True)],
-        [None if one is None else one.value for one in actions],
-        *(rec[name].tolist() for name in ("iv", "delta", "gamma", "theta", "vega", "rho")),
-        _models(solved, minute.price[places].tolist(), is_mid),
-        covered,
-    )  # fmt: skip
-    for row in zip(*columns, strict=True):
-        yield None if row[0] is None else dict(zip(_OPTION, row, strict=True))
-
-
-def _models(solved: npt.NDArray[Any], prices: list[float], is_mid: list[bool]) -> list[Fields]:
-    columns = [(solved[name].round(places) + 0.0).tolist() for name, places in _DECIMALS.items()]
-    sources = [
-        None if math.isnan(price) else PriceFrom.MID.value if mid else PriceFrom.LAST.value
-        for price, mid in zip(prices, is_mid, strict=True)
-    ]
-    flags = [_FLAGS[flag] for flag in solved["flag"].tolist()]
-    return [dict(zip(_MODEL, row, strict=True)) for row in zip(*columns, prices, sources, flags, strict=True)]
-
-
-def _quotes(rec: npt.NDArray[Any]) -> Iterator[list[Any]]:
-    for side in ("bid", "ask"):
-        there = rec[side] > 0
-        quantities = zip(rec[f"{side}_qty"].tolist(), there.tolist(), strict=True)
-        yield np.where(there, rec[side], _NAN).tolist()
-        yield [quantity if is_there else None for quantity, is_there in quantities]
-
-
-def _future(minute: Minute, place: int) -> Fields | None:
-    key = minute.keys[place]
-    if key is None:
-        return None
-    price = float(minute.price[place])
-    source = PriceFrom.MID if minute.is_mid[place] else PriceFrom.LAST
-    return {
-        "instrument": key,
-        "price": price,
-        "price_from": None if math.isnan(price) else source,
-        "oi": float(minute.oi[place]),
-    }
-
-
-def _change_from(change: float, is_before: bool) -> str | None:
-    if math.isnan(change):
-        return None
-    return (OiChangeFrom.PREVIOUS_DAY if is_before else OiChangeFrom.FIRST_SEEN).value
-
-
-def _known(values: npt.NDArray[Any]) -> list[int | None]:
-    return [value or None for value in values.tolist()]
-
-
-def _whole(value: float) -> int | None:
-    return None if math.isnan(value) else int(value)
-
-
-def _wholes(values: Floats) -> list[int | None]:
-    return [_whole(value) for value in values.tolist()]

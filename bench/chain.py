@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from aggregator import chain_minute
+from aggregator import chain_json, chain_minute
 from aggregator.chain import ChainBuilder
 from aggregator.chain_layout import Layout, layout
 from aggregator.chain_minute import Minute
@@ -57,14 +57,14 @@ def measure() -> Report:
         "prices": lambda: Minute.of(_TS, keys, rec),
         "volatilities": lambda: chain_minute.priced(minute, found.chains, _RATE),
         "measures": lambda: chain_minute.measured(minute, priced[0], _RATE),
-        "JSON": lambda: chain_minute.encoded(minute, priced[0], numbers, _SHARED, _SEEN),
+        "JSON": lambda: chain_json.encoded(minute, priced[0], numbers, _SHARED, _SEEN),
         "100 strikes": _of_size(100),
         "40 strikes": _of_size(40),
         "whole fold": _fold(1, STRIKES),
         "many": _fold(_UNDERLYINGS, 40),
     }
     ms = in_turns({name: partial(_cpu_ms, work) for name, work in sides.items()})
-    size = len(chain_minute.encoded(minute, priced[0], numbers, _SHARED, _SEEN))
+    size = len(chain_json.encoded(minute, priced[0], numbers, _SHARED, _SEEN))
     detail = {f"{name}, ms": ms[name] for name in ("prices", "volatilities", "measures", "100 strikes", "40 strikes")}
     detail["JSON on top, ms"] = ms["JSON"]
     detail["JSON, kB"] = size / 1000
