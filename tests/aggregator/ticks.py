@@ -24,7 +24,7 @@ def entry(updates: Sequence[dict[str, Any]]) -> TickBatch:
         flags = Block.BASE if u["base"] else Block(0)
         if u.get("ltp") or u.get("ltt") == 0:
             flags |= Block.LTPC
-        for name in ("ltp", "ltt", "vtt", "oi", "iv", "delta", "gamma", "theta", "vega", "rho", "tbq", "tsq"):
+        for name in (*_FLOATS, "ltt", "vtt", "bid_qty", "ask_qty"):
             if u.get(name) is not None:
                 row[name] = u[name]
         if u.get("depth"):
