@@ -23,6 +23,7 @@ from bus.lease import Keeper, Lease
 from bus.life import Worker, together
 from market import sessions
 from schemas import panel, streams, ticks
+from schemas.commands import FeedBackfill
 from schemas.errors import Misconfigured, Rejected
 from schemas.events import Event, EventKind
 from schemas.terms import Terms
@@ -37,6 +38,7 @@ _READ_BLOCK_MS: Final = 500
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
 _COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
 _SILENCE_MS: Final = 3_000  # ingest says something every second; when it does not, it is dead
+_ASKED_MS: Final = 28 * 86_400_000  # what ingest can be asked for at once
 _MEMORY_MS: Final = 120_000  # the minute under way and the one before it, whose grace may not have passed
 
 
@@ -108,7 +110,7 @@ class Shard:
         return []
 
     async def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
-        outputs = [await self._missed(missed) for missed in batch.missed]
+        outputs = [output for missed in batch.missed for output in await self._missed(missed)]
         if batch.entries:
             size = sum(len(entry.fields.get(b"rec", b"")) for entry in batch.entries) / len(batch.entries)
             self._read_entries = max(1, min(_READ_ENTRIES_MAX, int(_READ_BYTES / (2 * size + 1))))
@@ -144,7 +146,7 @@ class Shard:
         batch = ticks.unpack(entry.fields)
         self._last, self._silent = (entry.id, batch.ts), batch.feed == FeedMark.AWAY and self._silent
         if self._forgot:
-            outputs.append(self._forgotten(batch.ts))
+            outputs += self._forgotten(batch.ts)
         if len(batch.rec):
             metrics.TICKS.labels(NAME).inc(len(batch.rec))
             metrics.HOP_S.labels("aggregator").observe(max(0.0, (clock.now_ns() - batch.rx) / 1e9))
@@ -162,7 +164,7 @@ class Shard:
     def _panel(self, part: PanelPart) -> Output:
         return Output(streams.panel(part.to), panel.pack(part.ts, self._number, part.keys, part.rec))
 
-    async def _missed(self, missed: Missed) -> Output:
+    async def _missed(self, missed: Missed) -> list[Output]:
         """Ticks were trimmed before we read them. What they would have told is a hole in every bar under way."""
         metrics.MISSED_GAPS.labels(missed.stream).inc()
         self._builder.lose()
@@ -171,7 +173,7 @@ class Shard:
         data = {"stream": missed.stream, "after": missed.after, "last": missed.last}
         return self._gap("ticks were trimmed before the aggregator read them", from_ts, to_ts, data)
 
-    def _forgotten(self, ts: int) -> Output:
+    def _forgotten(self, ts: int) -> list[Output]:
         """With the memory is lost what it knew of the minutes that had not left."""
         self._forgot = False
         return self._gap("the aggregator lost its memory of the minutes under way", ts - _MEMORY_MS, ts, {})
@@ -181,10 +183,18 @@ class Shard:
         (found,) = await self._bus.packet(("XRANGE", self._stream, f"({entry_id}", "+", "COUNT", 1))
         return int(pairs(found[0][1])[b"ts"]) if found else 0
 
-    def _gap(self, message: str, from_ts: int, to_ts: int, data: Mapping[str, object]) -> Output:
-        """Something is missing between two venue times; `instruments` null: of all instruments of the shard."""
+    def _gap(self, message: str, from_ts: int, to_ts: int, data: Mapping[str, object]) -> list[Output]:
+        """Something is missing between two venue times; `instruments` null: of all instruments of the shard. Ingest is
+        asked for it: a command is taken up exactly once, even by an ingest that is away now."""
         about = {"shard": self._number, "instruments": None, "from_ts": from_ts, "to_ts": to_ts}
-        return _event(EventKind.GAP, message, {**data, **about})
+        outputs = [_event(EventKind.GAP, message, {**data, **about})]
+        first = max(from_ts, to_ts - _ASKED_MS)
+        if first < to_ts:
+            ask = FeedBackfill(from_ms=first, to_ms=to_ts, shard=self._number)
+            number = f"gap-{self._number}-{from_ts}-{to_ts}"
+            fields = {"id": number, "kind": ask.kind, "by": NAME, "data": ask.model_dump_json()}
+            outputs.append(Output(streams.COMMANDS, fields))
+        return outputs
 
     async def _commit(self, inbox: Inbox, outputs: list[Output]) -> None:
         """At once when something leaves; else now and then, so that a restart has little to fold again."""

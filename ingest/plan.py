@@ -122,8 +122,10 @@ class Plan:
     def ask(self, key: str, from_ms: int, to_ms: int, now_ms: int) -> bool:
         """Somebody knows that minutes are missing, of whatever day. False: none of these is in a session."""
         self._roll(now_ms)
-        to_ms = min(to_ms, now_ms - now_ms % MINUTE_MS)
-        found = to_ms > self._today and self._want(key, max(from_ms, self._today), to_ms, now_ms)
+        minute = now_ms - now_ms % MINUTE_MS
+        to_ms = min(to_ms + -to_ms % MINUTE_MS, minute + MINUTE_MS)
+        due_ms = now_ms if from_ms < minute else minute + MINUTE_MS + _SETTLE_MS
+        found = to_ms > self._today and self._want(key, max(from_ms, self._today), to_ms, due_ms)
         days = range(midnight(from_ms), min(to_ms, self._today), DAY_MS)
         sessions = [span for day in days for span in self._hours(key, on(day))]
         return self._lack(key, _clipped(sessions, from_ms, min(to_ms, self._today)), now_ms) or found

@@ -5,7 +5,6 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
 
-_FIRST_MS: Final = 1_640_975_400_000  # 2022, when the venue's minutes begin
 _LAST_MS: Final = 4_102_444_800_000
 
 InstrumentKey = Annotated[
@@ -47,8 +46,8 @@ class FeedBackfill(_Command):
     """Ask the venue's history for the minutes in [from_ms, to_ms) that we have no bar of, or no whole one."""
 
     kind: Literal["feed.backfill"] = "feed.backfill"
-    from_ms: int = Field(ge=_FIRST_MS, le=_LAST_MS)
-    to_ms: int = Field(ge=_FIRST_MS, le=_LAST_MS)
+    from_ms: int = Field(ge=0, le=_LAST_MS)
+    to_ms: int = Field(ge=0, le=_LAST_MS)
     instruments: list[InstrumentKey] = Field(default=[], max_length=5000)  # none: all that are subscribed
     shard: int | None = Field(None, ge=0)  # this one's only
 

@@ -394,8 +394,17 @@ def test_minutes_that_somebody_misses_are_asked_for_whatever_their_day() -> None
         (A, [day(3), day(4)], [(ist(10, day=3), ist(15, 40, day=3)), (ist(9, 15, day=4), ist(10, 5, day=4))])
     ]
     assert not of.ask(A, ist(16, 0, day=18), ist(9, 0, day=19), now)  # a night
-    assert not of.ask(A, ist(11, 0, day=19), ist(12, 0, day=19), now)  # not over yet
+    assert not of.ask(A, ist(11, 1, day=19), ist(12, 0, day=19), now)  # yet to come
     assert history(of, now) == []
+
+
+def test_a_minute_that_is_not_over_is_asked_for_when_it_is() -> None:
+    of = plan()
+    of.start(A, ist(9, 0))
+    assert of.ask(A, ist(10, 58, 30), ist(11, 0, 20), ist(11, 0, 20))
+    assert asked(of, ist(11, 0, 20)) == [(A, ist(10, 58), ist(11, 0))]
+    assert asked(of, ist(11, 1, 3)) == []
+    assert asked(of, ist(11, 1, 4)) == [(A, ist(11), ist(11, 1))]
 
 
 def test_a_span_that_is_too_long_for_a_call_takes_two() -> None:
