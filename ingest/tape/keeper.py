@@ -22,7 +22,7 @@ _PRUNE_S: Final = 60.0
 _GB: Final = 1_000_000_000
 
 #: What a replay needs to know of the settings.
-_SETTINGS: Final = {
+RECORDED: Final = {
     *("teji_venue", "teji_shards", "teji_calendar", "teji_grace_ms", "teji_rate"),
     *("teji_instruments", "teji_feed_mode"),
 }
@@ -37,7 +37,7 @@ class Keeper:
             "version": VERSION,
             "instance": instance,
             "started_ns": clock.now_ns(),
-            "settings": settings.model_dump(mode="json", include=_SETTINGS),
+            "settings": settings.model_dump(mode="json", include=RECORDED),
         }
         self.recorder = Recorder(collector, self.root, about)
         self._settings = settings
