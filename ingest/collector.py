@@ -356,8 +356,7 @@ class Collector:
     def _pack(self, shard: int, rec: Any, depth: Any, whose: Any) -> None:
         if shard not in self.outboxes:
             return  # not ours (any more)
-        keys = ",".join(self._merger.names(whose))
-        fields = ticks.pack(int(rec["ts"].max()), self.frame_ns, keys, rec, depth)
+        fields = ticks.pack(int(rec["ts"].max()), self.frame_ns, self._merger.names(whose), rec, depth)
         self.outboxes[shard].put(Output(streams.ticks(shard), fields))
 
     def down(self, keys: Iterable[str] | None, ts: int) -> None:

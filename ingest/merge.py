@@ -164,15 +164,17 @@ def _merge(rec: Any, first: int, rows: int, last: Any, slots: Any, marks: Any, o
 
 
 @_compiled
-def _first_seen(whose: Any, seen: Any, turn: int, found: Any) -> int:
-    """Each place once, in the order of first appearance. What is in `seen` is of an earlier turn."""
-    n = 0
+def _names(whose: Any, seen: Any, turn: int, text: Any, ends: Any, out: Any) -> int:
+    """Copy the text of each place, once and in the order of first appearance; how many bytes that made. What is in
+    `seen` is of an earlier turn."""
+    size = 0
     for place in whose:
         if seen[place] != turn:
             seen[place] = turn
-            found[n] = place
-            n += 1
-    return n
+            for at in range(ends[place], ends[place + 1]):
+                out[size] = text[at]
+                size += 1
+    return size
 
 
 class KeyCollision(Rejected):
@@ -195,8 +197,9 @@ class Merger:
         self._marks = np.empty((0, 2), np.uint8)
         self._overtaken = np.zeros(0, np.int64)  # the time of the oldest such trade, 0: none
         self._slots = np.full(2, _EMPTY, np.int32)
-        self._seen = np.zeros(0, np.int64)
         self._turn = 0
+        self._seen = self._ends = np.zeros(1, np.int64)  # by place, for `names`
+        self._text = self._out = np.empty(0, np.uint8)  # the keys, each with a comma behind it; and room for them
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -251,12 +254,11 @@ class Merger:
             raise IndexError(f"rows {first_row} to {first_row + rows} of {len(rec)}")
         return int(_merge(rec, first_row, rows, self._last, self._slots, self._marks, self._overtaken, whose))
 
-    def names(self, whose: npt.NDArray[np.int32]) -> list[str]:
-        """The keys of these rows' instruments, each once, in the order of first appearance."""
+    def names(self, whose: npt.NDArray[np.int32]) -> bytes:
+        """The keys of these rows' instruments, each once, in the order of first appearance, comma-separated."""
         self._turn += 1
-        found = np.empty(min(len(whose), len(self._keys)), np.int64)
-        n = _first_seen(whose, self._seen, self._turn, found)
-        return [self._keys[place] for place in found[:n].tolist()]
+        size = _names(whose, self._seen, self._turn, self._text, self._ends, self._out)
+        return self._out[: max(0, size - 1)].tobytes()
 
     def take_changed(self) -> tuple[list[str], npt.NDArray[Any]]:
         """The instruments that have ticked since the last call, and their states."""
@@ -289,6 +291,10 @@ class Merger:
         self._row_of = {key: row for row, key in enumerate(keys)}
         self._key_of = dict(zip(last["id"].tolist(), keys, strict=True))
         self._seen = np.zeros(len(keys), np.int64)
+        parts = [key.encode() + b"," for key in keys]
+        self._text = np.frombuffer(b"".join(parts), np.uint8)
+        self._ends = np.cumsum([0, *map(len, parts)])
+        self._out = np.empty_like(self._text)
         self._slots = np.empty(1 << (2 * len(keys) | 1).bit_length(), np.int32)
         _index(last, self._slots)
 

@@ -7,7 +7,9 @@ An entry of `ticks:{k}` has the fields
     n       number of records
     keys    the instruments, comma-separated, in the order of their first record in `rec`
     rec     `n` packed TICK records
-    depth   packed LEVEL records, `levels` of each tick in turn; only where some tick has depth
+    depth   packed levels, `levels` of each tick in turn; only where some tick has depth
+    scale   where the levels are NARROW_LEVEL records, whose prices are whole numbers of 1/scale. An entry without it
+            has LEVEL records: some price or quantity in it would not come back exactly
     feed    only in an entry without records (a mark). `live`: a heartbeat, the feed is up and quiet. `down`: the
             feed covered nothing after `ts`, until an instrument's next record; `keys` names the instruments
             concerned, none named means all. `away`: it is still down, only time goes on
@@ -22,6 +24,7 @@ not known is NaN in a float field and 0 in an integer one.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -63,6 +66,12 @@ TICK: Final = np.dtype(
 
 #: One row of market depth, best first.
 LEVEL: Final = np.dtype([("bid_qty", "<i8"), ("bid", "<f8"), ("ask_qty", "<i8"), ("ask", "<f8")])
+
+#: The same in half the bytes, of which a full tick has most in its depth.
+NARROW_LEVEL: Final = np.dtype([("bid_qty", "<u4"), ("bid", "<i4"), ("ask_qty", "<u4"), ("ask", "<i4")])
+_SCALES: Final = (10_000, 100)  # prices to 214,748.3647 in steps of a currency's tick, or to 21 million in paise
+_UNITS_MAX: Final = (1 << 31) - 1
+_QTY_MAX: Final = (1 << 32) - 1
 
 KNOWN_SHIFT: Final = 16
 
@@ -112,17 +121,29 @@ class FeedMark:
     AWAY: Final = b"away"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TickBatch:
-    """A `ticks:{k}` entry, unpacked without a copy: `rec` and `depth` are read-only views of the entry's bytes."""
+    """A `ticks:{k}` entry. `rec` is a read-only view of its bytes; what costs something is unpacked when asked for."""
 
     ts: int
     rx: int
-    keys: tuple[str, ...]
+    names: bytes  # of the instruments, as they came
     rec: npt.NDArray[Any]
-    depth: npt.NDArray[Any]
+    levels: bytes  # as they came
+    scale: int = 0  # 0: LEVEL records
     feed: bytes = b""
     bars: bytes = b""
+
+    @cached_property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.names.decode().split(",")) if self.names else ()
+
+    @cached_property
+    def depth(self) -> npt.NDArray[Any]:
+        """LEVEL records, not to be written to."""
+        if not self.levels:
+            return _NO_LEVELS
+        return _widened(self.levels, self.scale) if self.scale else np.frombuffer(self.levels, LEVEL)
 
 
 #: Read-only like the views of an entry's bytes: compiled readers then know one type of array, not two.
@@ -132,18 +153,55 @@ for _nothing in (_NO_TICKS, _NO_LEVELS):
     _nothing.setflags(write=False)
 
 
-def pack(ts: int, rx: int, keys: str, rec: npt.NDArray[Any], depth: npt.NDArray[Any]) -> dict[bytes, bytes | int]:
+def pack(
+    ts: int, rx: int, keys: str | bytes, rec: npt.NDArray[Any], depth: npt.NDArray[Any]
+) -> dict[bytes, bytes | int]:
     """The fields of an entry; `keys` is already joined, in the order of first appearance in `rec`."""
     fields: dict[bytes, bytes | int] = {
         b"ts": ts,
         b"rx": rx,
         b"n": len(rec),
-        b"keys": keys.encode(),
+        b"keys": keys.encode() if isinstance(keys, str) else keys,
         b"rec": rec.tobytes(),
     }
     if len(depth):
-        fields[b"depth"] = depth.tobytes()
+        scale, levels = _narrowed(depth)
+        fields[b"depth"] = levels
+        if scale:
+            fields[b"scale"] = scale
     return fields
+
+
+def _narrowed(depth: npt.NDArray[Any]) -> tuple[int, bytes]:
+    """The levels in few bytes, where they come back exactly."""
+    out = np.empty(len(depth), NARROW_LEVEL)
+    for side in ("bid_qty", "ask_qty"):
+        if depth[side].min() < 0 or depth[side].max() > _QTY_MAX:
+            return 0, depth.tobytes()
+        out[side] = depth[side]
+    for scale in _SCALES:
+        if all(_in_units(depth[side], scale, out[side]) for side in ("bid", "ask")):
+            return scale, out.tobytes()
+    return 0, depth.tobytes()
+
+
+def _in_units(prices: npt.NDArray[Any], scale: int, out: npt.NDArray[Any]) -> bool:
+    with np.errstate(over="ignore"):
+        units = np.rint(prices * scale)
+    if not (np.abs(units).max() <= _UNITS_MAX and np.array_equal(units / scale, prices)):  # NaN is not, either
+        return False
+    out[:] = units
+    return True
+
+
+def _widened(levels: bytes, scale: int) -> npt.NDArray[Any]:
+    narrow = np.frombuffer(levels, NARROW_LEVEL)
+    out = np.empty(len(narrow), LEVEL)
+    for side in ("bid", "ask"):
+        np.divide(narrow[side], scale, out=out[side])
+        out[f"{side}_qty"] = narrow[f"{side}_qty"]
+    out.setflags(write=False)
+    return out
 
 
 def pack_mark(
@@ -162,27 +220,26 @@ def pack_mark(
 
 def nothing() -> TickBatch:
     """A batch without records."""
-    return TickBatch(0, 0, (), _NO_TICKS, _NO_LEVELS)
+    return TickBatch(0, 0, b"", _NO_TICKS, b"")
 
 
 def unpack(fields: Mapping[bytes, bytes]) -> TickBatch:
     """Raises ValueError where the entry is not one of ours."""
     try:
         n = int(fields[b"n"])
-        rec = np.frombuffer(fields[b"rec"], TICK) if n else _NO_TICKS
-        depth = np.frombuffer(fields[b"depth"], LEVEL) if b"depth" in fields else _NO_LEVELS
-        keys = tuple(fields[b"keys"].decode().split(",")) if n or b"keys" in fields else ()
         batch = TickBatch(
             ts=int(fields[b"ts"]),
             rx=int(fields[b"rx"]),
-            keys=keys,
-            rec=rec,
-            depth=depth,
+            names=fields[b"keys"] if n else fields.get(b"keys", b""),
+            rec=np.frombuffer(fields[b"rec"], TICK) if n else _NO_TICKS,
+            levels=fields.get(b"depth", b""),
+            scale=int(fields.get(b"scale", 0)),
             feed=fields.get(b"feed", b""),
             bars=fields.get(b"bars", b""),
         )
     except KeyError as missing:
         raise ValueError(f"a ticks entry without its field {missing}") from None
-    if len(rec) != n or int(rec["levels"].sum()) != len(depth):
-        raise ValueError(f"a ticks entry of n={n} with {len(rec)} records and {len(depth)} levels")
+    size = (NARROW_LEVEL if batch.scale else LEVEL).itemsize
+    if len(batch.rec) != n or int(batch.rec["levels"].sum()) * size != len(batch.levels) or batch.scale < 0:
+        raise ValueError(f"a ticks entry of n={n} with {len(batch.rec)} records and {len(batch.levels)} bytes of depth")
     return batch
