@@ -21,7 +21,7 @@ from bus import embedded, postgres
 from bus.settings import load
 from gateway.cold import store_bars
 from gateway.coldrows import BAR, SOURCES, BarReader, newest
-from schemas.bars import Bar, Source, Wall
+from schemas.bars import Bar, ForwardFrom, OptionModel, PriceFrom, Source, Wall
 
 _INSTRUMENTS: Final = 200
 _MINUTES: Final = 300
@@ -33,6 +33,11 @@ _UPSERT: Final = (
     f"ON CONFLICT (instrument_id, ts) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[2:])}"
     " WHERE stored.rev < excluded.rev"
 )
+
+_MODEL: Final = OptionModel(
+    iv=0.1335, delta=0.5, gamma=0.0012, theta=-5.5, vega=12.25, rho=1.5, price=101.5, price_from=PriceFrom.MID,
+    forward=25_010.5, forward_from=ForwardFrom.PARITY, flag="ok",
+)  # fmt: skip
 
 Records = list[tuple[Any, ...]]
 
@@ -54,13 +59,16 @@ def _bar(key: str, ts: int, price: float) -> Bar:
     return Bar(
         instrument=key, ts=ts, open=price, high=price + 1, low=price - 1, close=price, volume=12_345, oi=123_456.0,
         oi_diff=-75.0, vwap=price, bid_wall=wall, ask_wall=wall, tbq=1e6, tsq=2e6, ticks=118, source=Source.LIVE,
-        complete=True, rev=1, **greeks,
+        complete=True, rev=1, **greeks, model=_MODEL,
     )  # fmt: skip
 
 
 def _records(rows: npt.NDArray[Any]) -> Records:
-    at = _NAMES.index("source")
-    return [(*row[:at], SOURCES[row[at]].value, *row[at + 1 :]) for row in rows.tolist()]
+    at, words = _NAMES.index("source"), _NAMES.index("model_price_from")
+    return [
+        (*row[:at], SOURCES[row[at]].value, *row[at + 1 : words], *(word.decode().rstrip() for word in row[words:]))
+        for row in rows.tolist()
+    ]
 
 
 async def _executemany(pool: postgres.Pool, records: Records) -> None:

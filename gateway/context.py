@@ -14,6 +14,7 @@ from bus.settings import Settings
 from gateway.directory import Directory
 from gateway.frames import Candles, Events
 from gateway.history import History
+from gateway.longer import Longer
 from gateway.sse import Streams
 from gateway.tail import Tail
 
@@ -26,6 +27,7 @@ class Gateway:
     writer: Writer
     directory: Directory
     history: History
+    longer: Longer
     tails: Mapping[str, Tail]
     streams: Streams
     candles: Candles

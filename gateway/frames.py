@@ -185,12 +185,12 @@ class Candles:
         return shown + [Shown(body("chain", self._chains[pair][1])) for pair in chains]
 
 
-_REV: Final = re.compile(rb'"rev":\s?(\d{1,9})\s*\}\s*\Z')
+_REV: Final = re.compile(rb'"rev":\s?(\d{1,9})\s*(?:,\s*"model":\s?(?:null|\{[^{}]*\})\s*)?\}\s*\Z')
 
 
 def rev_of(bar: bytes) -> int:
-    """The revision of a bar's JSON. It stands last in what the aggregator writes: no need to parse the rest."""
-    found = _REV.search(bar, max(0, len(bar) - 24))
+    """The revision of a bar's JSON. In what the aggregator writes only its model may stand behind: no need to parse."""
+    found = _REV.search(bar, max(0, bar.rfind(b'"rev"')))
     return int(found[1]) if found else int(parsed(bar).get("rev", 0))
 
 

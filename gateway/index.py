@@ -33,6 +33,7 @@ class BarIndex:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
+        self.newest: tuple[int, Position] | None = None  # the newest minute of all, and the entry that told it first
 
     def __len__(self) -> int:
         return sum(len(column.ts) for column in self._columns.values())
@@ -47,6 +48,8 @@ class BarIndex:
         """Note a bar. Says whether it is now the newest of its instrument."""
         if position.seq > _SEQ_MAX:
             raise ValueError(f"entry {position.entry} has a number no stream reaches")
+        if self.newest is None or ts > self.newest[0]:
+            self.newest = ts, position
         column = self._columns.setdefault(instrument, _Column())
         rev = min(rev, _REV_MAX)
         at = len(column.ts) if not column.ts or ts > column.ts[-1] else bisect_left(column.ts, ts)

@@ -13,7 +13,7 @@ import uvicorn
 from brokers.upstox import instruments as upstox_instruments
 from bus import clock, postgres
 from bus.life import Worker, pause, together
-from bus.settings import Settings
+from bus.settings import Calendar, Settings
 from gateway import app
 from gateway.cold import Store, store_instruments
 from gateway.context import Gateway
@@ -22,6 +22,7 @@ from gateway.frames import Candles, Codec, Events, Orders, Signals, Ticks
 from gateway.history import History
 from gateway.hub import Feed
 from gateway.index import BarIndex
+from gateway.longer import Longer
 from gateway.positions import of_entry
 from gateway.sse import Path, Streams
 from gateway.tail import Tail
@@ -87,15 +88,17 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
         "events": Path(tails["events"], "", count=500),
     }
     async with postgres.open_pool(worker.servers.postgres_url) as pool:
+        history = History(
+            bus, pool, index, counted=tails["candles"].ready, migrated=migrated, shards=settings.teji_shards
+        )
         yield Gateway(
             settings=settings,
             bus=bus,
             pool=pool,
             writer=worker.writer(None),
             directory=directory,
-            history=History(
-                bus, pool, index, counted=tails["candles"].ready, migrated=migrated, shards=settings.teji_shards
-            ),
+            history=history,
+            longer=Longer(history, directory, always_open=settings.teji_calendar is Calendar.ALWAYS),
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
             candles=candles,

@@ -1,8 +1,8 @@
-"""`GET /candles`: one-minute bars, whether they are still in Redis or in Postgres by now."""
+"""`GET /candles`: bars of any length, whether their minutes are still in Redis or in Postgres by now."""
 
 import re
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import orjson
 from fastapi import APIRouter, Query
@@ -15,6 +15,7 @@ from gateway.directory import well_formed
 from gateway.history import Span
 from gateway.problems import Problem
 from schemas.bars import Bar
+from schemas.intervals import Interval, LongBar
 
 router = APIRouter(tags=["market data"])
 
@@ -28,11 +29,11 @@ _SECONDS_BELOW: Final = 100_000_000_000
 
 
 class Candles(BaseModel):
-    """Bars in ascending order, the highest revision of each minute."""
+    """Bars in ascending order, the highest revision of each. Those of more than a minute say what they are made of."""
 
     instrument: str
-    interval: str
-    candles: list[Bar]
+    interval: Interval
+    candles: list[LongBar] | list[Bar]
     next: int | None = Field(
         description="There is more: the `from` of the following page, or the `to` of the preceding one where the "
         "request had no `from`"
@@ -63,7 +64,7 @@ def _iso_ms(text: str) -> int:
 
 @router.get(
     "/candles",
-    summary="One-minute bars",
+    summary="Bars",
     response_model=Candles,
     responses=problems.responses(404, 422, 503),
 )
@@ -76,9 +77,22 @@ async def candles(
     ] = None,
     to: Annotated[str | None, Query(description="Bars that start before this; same forms")] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST, description="Most bars in one answer")] = 500,
-    interval: Annotated[Literal["1m"], Query(description="Bars are of one minute")] = "1m",
+    interval: Annotated[
+        Interval,
+        Query(
+            description="How long a bar is",
+            openapi_examples={
+                "five minutes": {"value": "5m"},
+                "an hour": {"value": "60m", "summary": "From the start of the session: 09:15, 10:15 and so on"},
+                "a day": {"value": "1d", "summary": "Opening match and closing auction included"},
+            },
+        ),
+    ] = Interval.M1,
 ) -> Response:
     """With `from`: the first `limit` bars from there on. Without: the last `limit` bars, up to `to` or now.
+
+    Longer bars are folded from one-minute bars, counted from the start of the session; only those that have ended are
+    told. A page may hold fewer than `limit` of them while `next` says that there is more.
 
     Bars of the last hours come from Redis, older ones from Postgres. While Postgres is away the former are served, and
     `warning` (also the `Warning` header) says what is missing.
@@ -89,7 +103,10 @@ async def candles(
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise Problem.field(422, "query.to", "`to` is not after `from`")
     span = Span(from_ms or 0, _END_OF_TIME_MS if to_ms is None else to_ms, limit, last=from_ms is None)
-    found = await here.history.find(instrument, span)
+    if interval is Interval.M1:
+        found = await here.history.find(instrument, span)
+    else:
+        found = await here.longer.find(instrument, interval, span)
     if not found.bars and not found.warning and await here.directory.unknown([instrument]):
         message = f"there is no instrument {instrument}"
         raise Problem.field(404, "query.instrument", message, kind="unknown-instrument")
