@@ -14,6 +14,11 @@ _FLOATS = ("ltp", "cp", "atp", "oi", "iv", "tbq", "tsq", "delta", "theta", "gamm
 
 def entry(updates: Sequence[dict[str, Any]]) -> TickBatch:
     """One stream entry of these updates, through the same bytes that travel."""
+    return unpacked(packed(updates))
+
+
+def packed(updates: Sequence[dict[str, Any]]) -> dict[bytes, Any]:
+    """The fields of such an entry."""
     rec = np.zeros(len(updates), TICK)
     for name in _FLOATS:
         rec[name] = np.nan
@@ -34,7 +39,7 @@ def entry(updates: Sequence[dict[str, Any]]) -> TickBatch:
         row["flags"] = flags
     keys = ",".join(dict.fromkeys(u["key"] for u in updates))
     ts = max(u["ts"] for u in updates)
-    return unpacked(ticks.pack(ts, ts * 1_000_000, keys, rec, np.array(depth, LEVEL)))
+    return ticks.pack(ts, ts * 1_000_000, keys, rec, np.array(depth, LEVEL))
 
 
 def mark(ts: int, feed: bytes, bars: bytes = b"", keys: Sequence[str] = ()) -> TickBatch:
