@@ -12,6 +12,7 @@ from starlette.routing import Route
 from market.instruments import Instrument
 from sim.candles import Row, Width, resampled
 from sim.clock import ist
+from sim.corrections import corrected
 from sim.exchange import Exchange
 from sim.hours import day_of
 from sim.replies import ApiError, guarded, success
@@ -71,7 +72,12 @@ def history(exchange: Exchange, instrument: Instrument, unit: str, count: int, f
     """Candles of the days before today, oldest first."""
     days, width = _days(exchange, first, last), _width(unit, count)
     if width.unit == "minutes":
-        each = (resampled(exchange.archive.minutes(instrument, on), width, _open_ms(exchange, on)) for on in days)
+        settings = exchange.settings
+        told = (
+            (corrected(exchange.archive.minutes(instrument, on), instrument, settings.seed, settings.corrections), on)
+            for on in days
+        )
+        each = (resampled(rows, width, _open_ms(exchange, on)) for rows, on in told)
         return [row for rows in each for row in rows]
     return resampled([row for on in days for row in exchange.archive.day(instrument, on)], width, 0)
 

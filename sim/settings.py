@@ -53,6 +53,7 @@ class SimSettings(BaseModel):
     connection_limit: int | None = Field(None, ge=0, description="None: 2, or 5 with the Plus plan")
     token_death_close_code: int = 1000
     rate_limits: RateLimits | None = RateLimits()
+    corrections: float = Field(0.0, ge=0, le=1, description="share of a day's minutes that history tells otherwise")
     record: bool = Field(False, description="keep every websocket frame sent, for tests")
     fault: tuple[str, ...] = Field((), description="timelines of what fails when, see `sim.timeline`")
 

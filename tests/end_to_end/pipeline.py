@@ -41,6 +41,7 @@ async def exchange(**more: Any) -> AsyncIterator[Exchange]:
 
 
 def settings_for(market: Exchange, redis_url: str, home: Path, **more: Any) -> Settings:
+    more = {"teji_backfill": False, **more}
     return load(
         _env_file=None,
         teji_home=home,
@@ -52,7 +53,6 @@ def settings_for(market: Exchange, redis_url: str, home: Path, **more: Any) -> S
         upstox_api_secret="sim-secret",
         upstox_redirect_uri="http://127.0.0.1:1/callback",
         teji_lease_s=1.0,
-        teji_backfill=False,
         **more,
     )
 
