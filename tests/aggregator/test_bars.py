@@ -265,7 +265,7 @@ def test_an_instrument_that_has_never_traded_counts_from_zero() -> None:
 def test_an_entry_whose_keys_are_not_those_of_its_records_is_refused() -> None:
     good = entry([trade(T0, 100.0, 1000, base=True)])
     with pytest.raises(Rejected):
-        BarBuilder(always).add(replace(good, keys=(KEYS[1],)))
+        BarBuilder(always).add(replace(good, names=KEYS[1].encode()))
 
 
 def test_thousands_of_instruments_grow_the_state_and_leave_in_the_order_of_their_keys() -> None:
