@@ -1,7 +1,7 @@
 """Runs in a peer's own interpreter, see peers.py: implied volatility and Greeks by other people's programs.
 
 Called with the peer's name and a folder of arrays. Each word on the input, `iv` or `all`, is one run over all options;
-the answer is options a second, and the volatilities lie in the folder. Imports nothing of ours.
+the answer is options in a second of processor time, and the volatilities lie in the folder. Imports nothing of ours.
 
 Each peer is called the way its own documentation shows for many options at once, or one by one where it has no other.
 """
@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -144,9 +144,9 @@ def serve(name: str, folder: Path) -> None:
     out.mkdir()
     for line in sys.stdin:
         what = line.strip()
-        start = perf_counter()
+        start = process_time()
         vol = work[what]()
-        elapsed = perf_counter() - start
+        elapsed = process_time() - start
         np.save(out / what, vol)
         print(json.dumps(len(vol) / elapsed), flush=True)
 
