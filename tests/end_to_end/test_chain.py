@@ -1,5 +1,7 @@
 """From the venue's socket to the option chain, over real sockets, against the venue's own chain at that minute."""
 
+import asyncio
+import random
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +9,19 @@ import httpx
 import numpy as np
 import pytest
 
+from aggregator.chain import ChainBuilder
+from aggregator.chain_worker import day_before
 from brokers.upstox.auth import TokenStore
-from schemas import streams
+from bus.inbox import order
+from bus.settings import Calendar
+from schemas import panel, streams
 from schemas.chain import Chain, ChainOption
+from schemas.terms import Terms
 from sim import fair
 from sim.exchange import Exchange
 from tests.end_to_end.pipeline import MINUTE, Pipeline, pipeline, start_all
+from tests.end_to_end.processes import processes
+from tests.end_to_end.test_kill import kill, play, recorded
 
 #: An update is stamped with the end of its interval: the last of a minute ends this much before the minute does.
 CONFLATION_MS = 300
@@ -109,3 +118,35 @@ async def test_the_chain_is_the_venues_own_at_that_minute(redis_url: str, tmp_pa
     assert len(errors) > 100
     assert np.quantile(errors, 0.5) < IV_SLACK / 10
     assert max(errors) < IV_SLACK
+
+
+async def test_chains_survive_kills_of_the_aggregator_byte_for_byte(redis_url: str, tmp_path: Path) -> None:
+    async with pipeline(redis_url, tmp_path / "home", teji_rate=fair.RATE) as line:
+        entries = await recorded(line, minutes=4)
+        await line.bus.redis.delete(streams.ticks(0))  # the terms stay
+        env = {"REDIS_URL": redis_url, "TEJI_HOME": str(tmp_path / "home"), "TEJI_LEASE_S": "0.5"}
+        env["TEJI_RATE"] = str(fair.RATE)
+        last = int(entries[-1][b"ts"]) // MINUTE * MINUTE - MINUTE
+        async with processes(env, tmp_path, "aggregator") as running:
+            done = asyncio.Event()
+            await asyncio.gather(play(line.bus, entries, done), kill(running["aggregator"], random.Random(3), done))
+
+            async def published() -> bool:
+                running["aggregator"].check()
+                newest = await line.bus.last_entry(streams.chain(0))
+                return newest is not None and int(newest[1][b"ts"]) >= last
+
+            await line.until(published, "the last minute's chains")
+        assert running["aggregator"].kills >= 3
+        panels = await line.bus.redis.xrange(streams.panel(0))
+        left = [fields[b"data"] for _, fields in await line.bus.redis.xrange(streams.chain(0))]
+        terms = await line.bus.redis.hgetall(streams.terms(0))
+
+    builder = ChainBuilder(1, fair.RATE, day_before(Calendar.EXCHANGE))
+    expected = []
+    for entry_id, fields in panels:
+        one = panel.unpack(fields)
+        builder.learn({key: Terms.model_validate_json(terms[key.encode()]) for key in builder.wanted(one)})
+        expected += [made.data for made in builder.add(one, order(entry_id.decode())[0])]
+    assert left == expected
+    assert len(left) >= 3 * len(expiries(line.market))
