@@ -38,7 +38,7 @@ _CRC: Final = struct.Struct("<I")  # a checksum, or a length
 HEAD_BYTES: Final = _BLOCK.size + _CRC.size  # of a block
 HEADER_MAX_BYTES: Final = 1 << 20  # of a segment
 PAYLOAD_MAX_BYTES: Final = 256 << 20  # more is damage
-BLOCK_RAW_BYTES: Final = 1 << 20  # a block is closed once its records have this size
+BLOCK_RAW_BYTES: Final = 4 << 20  # a block is closed once its records have this size; larger ones save little
 _BLOCK_MAX_BYTES: Final = PAYLOAD_MAX_BYTES + (64 << 20)
 
 

@@ -74,6 +74,7 @@ class Recorder:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         queue_max_bytes: int = QUEUE_MAX_BYTES,
+        block_bytes: int = form.BLOCK_RAW_BYTES,
         now_ns: Callable[[], int] = clock.now_ns,
     ) -> None:
         self.news: list[News] = []
@@ -85,6 +86,7 @@ class Recorder:
         self._about = about
         self._segment_bytes = segment_bytes
         self._queue_max_bytes = queue_max_bytes
+        self._block_bytes = block_bytes
         self._now_ns = now_ns
         self._writer: Writer | None = None
         self._ending: list[Writer] = []
@@ -132,7 +134,9 @@ class Recorder:
         log.info("recording", tape=str(self.folder))
 
     def _new_writer(self, folder: Path, first: int) -> Writer:
-        self._latest = Writer(folder, self._about, first=first, queue_max_bytes=self._queue_max_bytes)
+        self._latest = Writer(
+            folder, self._about, first=first, queue_max_bytes=self._queue_max_bytes, block_bytes=self._block_bytes
+        )
         return self._latest
 
     def _start_over(self) -> None:

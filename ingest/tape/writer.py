@@ -26,7 +26,7 @@ from ingest.tape.format import Kind
 _LOOK_S: Final = 0.05
 _SYNC_S: Final = 1.0
 _AT_ONCE_BYTES: Final = 4 << 20
-_LEVEL: Final = 3  # of zstd: beyond it costs more than it saves
+_LEVEL: Final = 5  # of zstd: the next one takes twice the time for a twentieth less
 _END_S: Final = 10.0  # a disk that hangs must not keep a process from ending
 
 QUEUE_MAX_BYTES: Final = 64 << 20

@@ -236,12 +236,12 @@ def test_only_what_is_known_to_be_published_is_compared(tmp_path: Path) -> None:
 
 
 def test_behind_damage_every_instrument_starts_anew_and_nobody_vouches_for_it(tmp_path: Path) -> None:
-    ingest = Ingest(tmp_path)
+    ingest = Ingest(tmp_path, block_bytes=1 << 18)
     ingest.own(0)
     ingest.begin()
     ingest.collector.follow(KEYS)
     ingest.cut(0)
-    for number in range(1200):
+    for number in range(400):
         ingest.collector.take(frames.frame(frames.Mode.FULL, KEYS[:8], T0 + number, ingest.rng), number, float(number))
         if number % 10 == 0:
             ingest.collector.flush()
