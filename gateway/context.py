@@ -12,7 +12,7 @@ from bus.inbox import Writer
 from bus.postgres import Pool
 from bus.settings import Settings
 from gateway.directory import Directory
-from gateway.frames import Candles, Events
+from gateway.frames import Candles, Events, LongBars
 from gateway.history import History
 from gateway.longer import Longer
 from gateway.sse import Streams
@@ -31,6 +31,7 @@ class Gateway:
     tails: Mapping[str, Tail]
     streams: Streams
     candles: Candles
+    long_bars: LongBars
     events: Events
     migrated: asyncio.Event  # Postgres has our tables
     started_ms: int

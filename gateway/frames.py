@@ -144,28 +144,59 @@ class Ticks:
 # Candles and chains
 
 
+class Newest(NamedTuple):
+    entry_ms: int
+    ts: int
+    data: bytes
+
+
+class Chains:
+    """The newest chain of each underlying and expiry."""
+
+    def __init__(self) -> None:
+        self._newest: dict[tuple[str, str], Newest] = {}
+
+    def remember(self, position: Position, fields: Fields) -> None:
+        pair = (field(fields, b"underlying").decode(), field(fields, b"expiry").decode())
+        ts, data = int(field(fields, b"ts")), field(fields, b"data")
+        known = self._newest.get(pair)
+        if known is None or ts >= known.ts:  # an older minute may be told again, in a new revision
+            self._newest[pair] = Newest(position.ms, ts, data)
+
+    def forget_before(self, ms: int) -> None:
+        for pair in [pair for pair, chain in self._newest.items() if chain.entry_ms < ms]:
+            del self._newest[pair]
+
+    def find(self, underlying: str) -> dict[str, Newest]:
+        """By expiry."""
+        return {expiry: chain for (of, expiry), chain in self._newest.items() if of == underlying}
+
+    def snapshot(self, wanted: Wanted) -> list[Shown]:
+        chains = sorted(pair for pair in self._newest if wanted is None or pair[0] in wanted)
+        return [Shown(body("chain", self._newest[pair].data)) for pair in chains]
+
+
 class Candles:
     """`candles:{k}` and `chain:{k}`: one `candle` or `chain` per entry; a newcomer is told the newest of each."""
 
     def __init__(self, index: BarIndex) -> None:
+        self.chains = Chains()
         self._index = index
         self._newest: dict[str, tuple[int, bytes]] = {}  # instrument -> ts and bar
-        self._chains: dict[tuple[str, bytes], tuple[int, bytes]] = {}  # (underlying, expiry) -> entry ms and chain
 
     def forget_before(self, ms: int) -> int:
         """Drop what came in entries older than `ms`: trimming has taken them."""
         dropped = self._index.forget_before(ms)
         for instrument in [key for key in self._newest if key not in self._index]:
             del self._newest[instrument]
-        for pair in [pair for pair, (entry_ms, _) in self._chains.items() if entry_ms < ms]:
-            del self._chains[pair]
+        self.chains.forget_before(ms)
         return dropped
 
     def remember(self, position: Position, fields: Fields) -> None:
-        data = field(fields, b"data")
         if b"underlying" in fields:
-            self._chains[fields[b"underlying"].decode(), field(fields, b"expiry")] = (position.ms, data)
+            self.chains.remember(position, fields)
             return
+        data = field(fields, b"data")
         instrument, ts = field(fields, b"instrument").decode(), int(field(fields, b"ts"))
         newest = self._index.add(instrument, ts, position, rev_of(data))
         if newest:
@@ -181,8 +212,64 @@ class Candles:
         shown = [
             Shown(body("candle", data)) for _, (_, data) in sorted(bars.items(), key=lambda bar: (bar[1][0], bar[0]))
         ]
-        chains = sorted(pair for pair in self._chains if wanted is None or pair[0] in wanted)
-        return shown + [Shown(body("chain", self._chains[pair][1])) for pair in chains]
+        return shown + self.chains.snapshot(wanted)
+
+
+class LongBars:
+    """`intervals:{k}` and `chain:{k}`: bars of more than a minute, and chains as for one.
+
+    A reader wants one interval, of all instruments or of some: `5m`, or `5m NSE_FO|61755`. A key has its segment in
+    front, so neither can be the other, nor the name of an underlying, which is what a chain goes by (or, for those who
+    want all, ALL_CHAINS). Each event has both names; no reader asks for both.
+    """
+
+    ALL_CHAINS: Final = "chain"
+
+    def __init__(self) -> None:
+        self._chains = Chains()
+        self._newest: dict[str, dict[str, Newest]] = {}  # interval -> instrument -> bar
+
+    @classmethod
+    def wanted(cls, interval: str, instruments: frozenset[str] | None) -> frozenset[str]:
+        if instruments is None:
+            return frozenset((interval, cls.ALL_CHAINS))
+        return instruments | {f"{interval} {key}" for key in instruments}
+
+    def forget_before(self, ms: int) -> None:
+        self._chains.forget_before(ms)
+        for bars in self._newest.values():
+            for key in [key for key, bar in bars.items() if bar.entry_ms < ms]:
+                del bars[key]
+
+    def remember(self, position: Position, fields: Fields) -> None:
+        if b"underlying" in fields:
+            self._chains.remember(position, fields)
+            return
+        interval, instrument = field(fields, b"interval").decode(), field(fields, b"instrument").decode()
+        ts, data = int(field(fields, b"ts")), field(fields, b"data")
+        known = self._newest.setdefault(interval, {}).get(instrument)
+        if known is None or ts >= known.ts:
+            self._newest[interval][instrument] = Newest(position.ms, ts, data)
+
+    def frames(self, fields: Fields, wanted: Wanted) -> list[Frame]:
+        if b"underlying" in fields:
+            names, name = (field(fields, b"underlying").decode(), self.ALL_CHAINS), "chain"
+        else:
+            interval, instrument = field(fields, b"interval").decode(), field(fields, b"instrument").decode()
+            names, name = (f"{interval} {instrument}", interval), "candle"
+        asked = names[:1] if wanted is None else [key for key in names if key in wanted]
+        event = body(name, field(fields, b"data")) if asked else b""
+        return [Frame(key, event) for key in asked]
+
+    def snapshot(self, wanted: Wanted) -> list[Shown]:
+        found = {
+            (bar.ts, instrument): bar.data
+            for interval, bars in self._newest.items()
+            for instrument, bar in bars.items()
+            if wanted is None or interval in wanted or f"{interval} {instrument}" in wanted
+        }
+        chains = None if wanted is None or self.ALL_CHAINS in wanted else wanted
+        return [Shown(body("candle", data)) for _, data in sorted(found.items())] + self._chains.snapshot(chains)
 
 
 _REV: Final = re.compile(rb'"rev":\s?(\d{1,9})\s*(?:,\s*"model":\s?(?:null|\{[^{}]*\})\s*)?\}\s*\Z')

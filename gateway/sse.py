@@ -17,12 +17,14 @@ from starlette.types import Receive, Scope, Send
 
 from bus import clock, metrics
 from gateway.directory import Directory
+from gateway.frames import LongBars
 from gateway.hub import Cursor, Feed, Join, gap_event
 from gateway.positions import BadPosition, Vector, parse
 from gateway.problems import Problem
 from gateway.tail import Tail
 from gateway.tasks import end
 from schemas.errors import Unavailable
+from schemas.intervals import Interval
 
 PREFIX: Final = "/api/v1/stream/"
 
@@ -53,6 +55,7 @@ class Path:
     filter: str  # "" where there is none
     count: int  # entries read at a time by one who comes from behind
     state: bool = False
+    longer: Tail | None = None  # of bars: those of other intervals than a minute
 
 
 class Connection:
@@ -136,17 +139,22 @@ class Streams:
     def open(self) -> int:
         return len(self._open)
 
+    @property
+    def _feeds(self) -> list[Feed]:
+        tails = [tail for path in self._paths.values() for tail in (path.tail, path.longer) if tail is not None]
+        return [tail.feed for tail in tails]
+
     async def beat(self) -> None:
         """Send the comment that keeps quiet connections alive, to everybody, until cancelled."""
         while True:
             await asyncio.sleep(self._heartbeat_s)
-            for path in self._paths.values():
-                path.tail.feed.comment(list(self._open), _HEARTBEAT)
+            for feed in self._feeds:
+                feed.comment(list(self._open), _HEARTBEAT)
 
     async def close(self) -> None:
         """End every response; a client that reconnects resumes where it stood."""
         self._closing.set()
-        joined = {sink for path in self._paths.values() for sink in path.tail.feed.close()}
+        joined = {sink for feed in self._feeds for sink in feed.close()}
         serving = list(self._open.values())
         for connection, task in self._open.items():
             if connection not in joined:  # it waits for Redis, or reads from it: nothing is half told
@@ -192,11 +200,23 @@ class Streams:
         wanted = self._filter(path, query)
         if wanted is not None and path.filter == "instruments":
             await self._refuse_unknown(wanted)
+        path, wanted = self._of_interval(path, query, wanted)
         vector = _resume(request, query, path.tail.feed)
         if self._closing.is_set():
             raise Problem(503, "the gateway is stopping", kind="unavailable", headers={"Retry-After": "2"})
         path.tail.want()
         return path, wanted, vector
+
+    def _of_interval(
+        self, path: Path, query: Mapping[str, list[str]], wanted: frozenset[str] | None
+    ) -> tuple[Path, frozenset[str] | None]:
+        """The path of bars of the interval that is asked for, and the filter as its feed has it."""
+        text = query.get("interval", [Interval.M1.value])[-1]
+        if path.longer is None or text == Interval.M1:
+            return path, wanted
+        if text not in list(Interval):
+            raise Problem.field(422, "query.interval", f"{text[:20]!r} is none of {', '.join(Interval)}")
+        return Path(path.longer, path.filter, path.count), LongBars.wanted(text, wanted)
 
     def _filter(self, path: Path, query: Mapping[str, list[str]]) -> frozenset[str] | None:
         if not path.filter or path.filter not in query:

@@ -28,13 +28,17 @@ _FLUSH_BYTES: Final = 128 << 10
 _TRUST_S: Final = 20.0
 #: Quotes are stored up to a second after their ticks: a newcomer's quotes and this much of the ticks overlap.
 _QUOTE_LAG_MS: Final = 5_000
+#: The chains of a minute leave within seconds of one another, and again where a shard was late.
+_CHAINS_MS: Final = 180_000
 
 
 class Tail:
     """The one reader of a feed in this process."""
 
     def __init__(self, bus: Bus, feed: Feed, *, count: int, from_last: int | None, wanted: bool = True) -> None:
-        """`count` entries of each stream a read; starts `from_last` entries before the end, None: at the beginning."""
+        """`count` entries of each stream a read; starts `from_last` entries before the end, None: at the beginning, or
+        where the newest chains are.
+        """
         self.feed = feed
         self.ready = asyncio.Event()  # what was there at the start has been read
         self._bus = bus
@@ -76,10 +80,17 @@ class Tail:
 
     async def _start(self) -> Vector:
         if self._from_last is None:
-            return (ORIGIN,) * len(self.feed.streams)
+            return tuple([await self._beginning(stream) for stream in self.feed.streams])
         if isinstance(self.feed.codec, Ticks):
             await self._load_quotes(self.feed.codec)
         return tuple([await self._before_last(stream, self._from_last) for stream in self.feed.streams])
+
+    async def _beginning(self, stream: str) -> Position:
+        """Of chains, half a megabyte each, only the newest are wanted: those of the last minutes."""
+        if streams.family(stream) != "chain":
+            return ORIGIN
+        last = await self._before_last(stream, 1)
+        return Position(max(last.ms - _CHAINS_MS, 0), 0) if last != ORIGIN else ORIGIN
 
     async def _before_last(self, stream: str, entries: int) -> Position:
         with translated():

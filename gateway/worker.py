@@ -18,7 +18,7 @@ from gateway import app
 from gateway.cold import Store, store_instruments
 from gateway.context import Gateway
 from gateway.directory import Directory, Fetch
-from gateway.frames import Candles, Codec, Events, Orders, Signals, Ticks
+from gateway.frames import Candles, Codec, Events, LongBars, Orders, Signals, Ticks
 from gateway.history import History
 from gateway.hub import Feed
 from gateway.index import BarIndex
@@ -69,7 +69,9 @@ async def _forget_trimmed(gateway: Gateway) -> None:
         with contextlib.suppress(Unavailable):
             names = [streams.trimmed(streams.candles(shard)) for shard in range(gateway.settings.teji_shards)]
             marks = [await gateway.bus.get(name) for name in names]
-            gateway.candles.forget_before(min((of_entry(mark).ms if mark else 0) for mark in marks))
+            gone_ms = min((of_entry(mark).ms if mark else 0) for mark in marks)
+            gateway.candles.forget_before(gone_ms)
+            gateway.long_bars.forget_before(gone_ms)
 
 
 @asynccontextmanager
@@ -77,12 +79,12 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
     """The parts, connected to one another."""
     settings, bus = worker.settings, worker.bus
     index, events, migrated = BarIndex(), Events(), asyncio.Event()
-    candles = Candles(index)
-    tails = _tails(worker, candles, events)
+    candles, longer = Candles(index), LongBars()
+    tails = _tails(worker, candles, longer, events)
     directory = Directory(bus, settings.teji_shards)
     paths = {
         "live": Path(tails["live"], "instruments", count=8, state=True),
-        "candles": Path(tails["candles"], "instruments", count=500),
+        "candles": Path(tails["candles"], "instruments", count=500, longer=tails["intervals"]),
         "orders": Path(tails["orders"], "instruments", count=500),
         "signals": Path(tails["signals"], "strategies", count=500),
         "events": Path(tails["events"], "", count=500),
@@ -102,13 +104,14 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
             candles=candles,
+            long_bars=longer,
             events=events,
             migrated=migrated,
             started_ms=clock.now_ms(),
         )
 
 
-def _tails(worker: Worker, candles: Candles, events: Events) -> dict[str, Tail]:
+def _tails(worker: Worker, candles: Candles, longer: LongBars, events: Events) -> dict[str, Tail]:
     shards = range(worker.settings.teji_shards)
 
     def tail(
@@ -117,10 +120,13 @@ def _tails(worker: Worker, candles: Candles, events: Events) -> dict[str, Tail]:
         return Tail(worker.bus, Feed(name, inputs, codec), count=count, from_last=from_last, wanted=wanted)
 
     ticks = [streams.ticks(shard) for shard in shards]
+    # Chains with the bars of any interval, so that a position says the same in each of these feeds.
     bars = [stream for shard in shards for stream in (streams.candles(shard), streams.chain(shard))]
+    long = [stream for shard in shards for stream in (streams.intervals(shard), streams.chain(shard))]
     return {
         "live": tail("live", ticks, Ticks(), 64, 1, wanted=False),
         "candles": tail("candles", bars, candles, 2_000, None),
+        "intervals": tail("intervals", long, longer, 2_000, None, wanted=False),
         "orders": tail("orders", [streams.ORDERS], Orders(), 500, _LOG_TAIL),
         "signals": tail("signals", [streams.SIGNALS], Signals(), 500, _LOG_TAIL),
         "events": tail("events", [streams.EVENTS], events, 500, _EVENTS_TAIL),

@@ -37,14 +37,14 @@ def minutes(on: date, often: float = 0.6, key: str = CALL) -> list[dict[str, Any
     """Some of a day's minutes."""
     chance = random.Random(on.toordinal())
     wanted = intervals.minutes_of(intervals.day(hours(on, key)), hours(on, key))
-    return [
-        bar(
-            ts, chance.randrange(1900, 2000) / 20, volume=chance.choice([0, 75]), vwap=98.0,
-            oi=chance.choice([None, 75.0]), oi_diff=0.0, iv=0.25, ticks=3, rev=chance.choice([0, 0, 2]), bid_wall={"price": 9.5, "qty": 75},
-        )
-        for ts in wanted
-        if chance.random() < often
-    ]  # fmt: skip
+    bars = []
+    for ts in wanted:
+        known = {"oi": chance.choice([None, 75.0]), "oi_diff": 0.0, "iv": 0.25, "bid_wall": {"price": 9.5, "qty": 75}}
+        volume = chance.choice([0, 75])
+        price, rev = chance.randrange(1900, 2000) / 20, chance.choice([0, 0, 2])
+        if chance.random() < often:
+            bars.append(bar(ts, price, volume=volume, vwap=98.0, ticks=3, rev=rev, **known))
+    return bars
 
 
 def as_bar(one: dict[str, Any], key: str = CALL) -> Bar:
@@ -61,7 +61,7 @@ async def put_cold(settings: Settings, bars: Sequence[Bar], **more: Any) -> None
         await cold.store_events(pool, more.get("events", []))
 
 
-async def told(house: House, interval: str, key: str = CALL, **params: Any) -> dict[str, Any]:
+async def told(house: House, interval: str, key: str = CALL, /, **params: Any) -> dict[str, Any]:
     answer = await house.http.get(API, params={"instrument": key, "interval": interval, **params})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
