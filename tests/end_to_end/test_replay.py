@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 import aggregator.worker
 import ingest.worker
-from bus import embedded
+from bus import embedded, postgres
 from bus.settings import Settings
+from gateway import cold
+from gateway.coldrows import BarReader
 from ingest.tape import reader
 from ingest.tape.format import Kind, Record
 from schemas import streams
@@ -204,6 +207,38 @@ async def test_two_ingesters_have_a_tape_each_of_their_own_shards(redis_url: str
         results = [await verified(line.settings, tape) for tape in both]
         in_all = sum([await line.bus.redis.xlen(streams.candles(shard)) for shard in range(2)])
         assert sum(result.digest.counts["candles"] for result in results) >= in_all * 0.9
+
+
+async def test_a_session_that_the_streams_no_longer_hold_is_compared_with_postgres(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        line.settings = line.settings.model_copy(update={"database_url": SecretStr(postgres_url)})
+        start_all(line)
+        await connected(line)
+        await run_market(line, 190)
+        await closed(line)
+        for name in list(line.tasks):
+            await line.stop(name)
+        (tape,) = tapes(line.settings)
+        published = [fields for _, fields in await line.bus.redis.xrange(streams.candles(0))]
+        rows, hopeless = BarReader().read(published)
+        assert not hopeless
+        async with postgres.open_pool(postgres_url) as pool:
+            await postgres.migrate(pool)
+            await cold.store_bars(pool, rows)
+            await line.bus.redis.delete(streams.candles(0))
+            result = await replay(line.settings, Options(tape, None, verify=True))
+            assert result.verdict is not None
+            assert result.verdict.equal, [one.text() for one in result.verdict.differences]
+            assert result.verdict.compared > 60
+            assert "compared with Postgres" in " ".join(result.verdict.notes)
+            async with pool.acquire() as connection:
+                await connection.execute("UPDATE bars SET high = high + 1 WHERE ts = (SELECT max(ts) FROM bars)")
+            result = await replay(line.settings, Options(tape, None, verify=True))
+            assert result.code == 1
+            assert result.verdict is not None
+            assert all("high was" in one.text() for one in result.verdict.differences)
 
 
 @pytest.mark.parametrize("flag", ["redis", "tape"])
