@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from aggregator.bars import BarBuilder, Produced
 from aggregator.moments import PanelPart
 from schemas.bars import Bar
-from schemas.panel import PANEL
+from schemas.panel import PANEL, Panel
 from schemas.streams import shard_of
 from schemas.terms import Terms
 from schemas.ticks import FeedMark, TickBatch
@@ -57,7 +57,7 @@ def panels_of(produced: list[Produced]) -> list[PanelPart]:
     return [part for each in produced for part in each.panels]
 
 
-def readable(part: PanelPart) -> dict[str, Any]:
+def readable(part: PanelPart | Panel) -> dict[str, Any]:
     """As the independent reading has it."""
     assert part.rec.dtype == PANEL
     found: dict[str, Any] = {"ts": part.ts}

@@ -159,6 +159,8 @@ def updates(frames: list[SentFrame]) -> Iterator[dict[str, Any]]:
             carried = _values(feed)
             known = seen.setdefault(key, {})
             known.update({name: value for name, value in carried.items() if name != "depth"})
+            if carried.get("depth"):
+                known.update(carried["depth"][0])  # the touch
             full = {**known, "depth": carried.get("depth")}
             yield {"key": key, "ts": message.currentTs, "base": base, "carried": frozenset(carried), **full}
 
