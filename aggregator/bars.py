@@ -461,7 +461,9 @@ class BarBuilder:
     def _learn_absent(self, row: int, told: HistoryBar) -> Closed | None:
         """A minute of which nobody has seen anything."""
         one, at = _begun(told), told.ts // MINUTE_MS % RING
-        if self._bars[row, at]["minute"] < told.ts and told.ts >= self.closed_ms - RING * MINUTE_MS:
+        there = self._bars[row, at]  # where it has news, history told it just now, and it has yet to leave
+        free = there["minute"] < told.ts and there["dirty"] == 0
+        if free and told.ts >= self.closed_ms - RING * MINUTE_MS:
             self._bars[row, at] = one[0]
             return None
         closed = self._publish_old(row, one, told)
