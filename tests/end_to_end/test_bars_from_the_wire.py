@@ -92,7 +92,7 @@ def _terms(listed: Instrument) -> dict[str, Any]:
 class Panels(Reference):
     """Of a whole chain the reading knows the panels; what its parity is worth, it does not say."""
 
-    def _price(self, key: str, bar: dict[str, Any]) -> None:
+    def _price(self, _key: str, bar: dict[str, Any]) -> None:
         bar["model"] = None
 
 

@@ -8,10 +8,11 @@ from typing import Any, Final
 import pytest
 
 import ingest.worker
-from aggregator.bars import BarBuilder
+from aggregator.bars import BarBuilder, Produced
 from aggregator.worker import hours
 from bus.connection import Bus
 from schemas import streams, ticks
+from schemas.terms import Terms
 from tests.end_to_end.pipeline import Pipeline, pipeline
 from tests.end_to_end.processes import processes
 
@@ -37,9 +38,22 @@ async def recorded(line: Pipeline, minutes: int) -> list[dict[bytes, bytes]]:
     return [fields for _, fields in await line.bus.redis.xrange(TICKS)]
 
 
-def undisturbed(entries: list[dict[bytes, bytes]]) -> list[bytes]:
-    builder = BarBuilder(hours)
-    return [bar.data for fields in entries for bar in builder.add(ticks.unpack(fields)).bars]
+def undisturbed(entries: list[dict[bytes, bytes]], terms: dict[bytes, bytes], rate: float) -> list[Produced]:
+    """What the fold makes of the entries in one go."""
+    builder = BarBuilder(hours, asks=True, rate=rate)
+    known = {key.decode(): Terms.model_validate_json(body) for key, body in terms.items()}
+    found: list[Produced] = []
+    for batch in map(ticks.unpack, entries):
+        produced = builder.add(batch)
+        while produced.wanted:
+            builder.know({key: known.get(key) for key in produced.wanted}, batch.ts)
+            produced = builder.go_on()
+        found.append(produced)
+    return found
+
+
+async def panels(bus: Bus) -> list[tuple[int, bytes]]:
+    return [(int(fields[b"ts"]), fields[b"rec"]) for _, fields in await bus.redis.xrange(streams.panel(0))]
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -48,9 +62,15 @@ async def test_the_stream_of_bars_survives_kills_of_the_aggregator_byte_for_byte
 ) -> None:
     async with pipeline(redis_url, tmp_path / "home") as line:
         entries = await recorded(line, minutes=6)
-        expected = undisturbed(entries)
+        terms = await line.bus.redis.hgetall(streams.terms(0))
+        made = undisturbed(entries, terms, line.settings.teji_rate)
+        expected = [bar.data for each in made for bar in each.bars]
+        moments = [(part.ts, part.rec.tobytes()) for each in made for part in each.panels]
         assert len(expected) > 150
+        assert any(b'"flag":"ok"' in data for data in expected)
+        assert len(moments) >= 5
         await line.bus.redis.flushall()
+        await line.bus.redis.hset(streams.terms(0), mapping=terms)
         env = {"REDIS_URL": redis_url, "TEJI_HOME": str(tmp_path / "home"), "TEJI_LEASE_S": "0.5"}
         async with processes(env, tmp_path, "aggregator") as running:
             done = asyncio.Event()
@@ -63,6 +83,7 @@ async def test_the_stream_of_bars_survives_kills_of_the_aggregator_byte_for_byte
             await line.until(published, "all bars")
         assert running["aggregator"].kills >= 3
         assert [fields[b"data"] for _, fields in await line.bus.redis.xrange(BARS)] == expected
+        assert (await panels(line.bus))[: len(moments)] == moments
 
 
 async def play(bus: Bus, entries: list[dict[bytes, bytes]], done: asyncio.Event) -> None:
