@@ -62,7 +62,7 @@ def _measure(mode: Mode, n: int) -> dict[str, float]:
     sides: dict[str, Callable[[], int]] = {
         "ours": partial(_ours, TickBuffer(), endless, many, n),
         "sdk": partial(sdk_ticks, endless, few),
-        "generated": partial(_generated, endless, few),
+        "generated": partial(generated_ticks, endless, few),
         "merge": _merging(made),
     }
     return in_turns({name: partial(rate, side, _TURN_S) for name, side in sides.items()})
@@ -83,7 +83,7 @@ def sdk_ticks(endless: "cycle[bytes]", n_frames: int) -> int:
     return ticks
 
 
-def _generated(endless: "cycle[bytes]", n_frames: int) -> int:
+def generated_ticks(endless: "cycle[bytes]", n_frames: int) -> int:
     ticks = 0
     for _ in range(n_frames):
         ticks += len(_read(feed_pb2.FeedResponse.FromString(next(endless))))

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,25 +45,40 @@ class Stack:
 
 
 @contextlib.contextmanager
-def stack(n_keys: int, keys_per_frame: int, frames_per_s: float, *workers: str) -> Iterator[Stack]:
-    """Everything up for as long as the context lasts; the workers' logs are shown where one fails."""
+def stack(
+    n_keys: int, keys_per_frame: int, frames_per_s: float, *workers: str, env: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """Everything up for as long as the context lasts; the workers' logs are shown where one fails. `env`: settings."""
     with tempfile.TemporaryDirectory(prefix="teji-bench-") as folder, contextlib.ExitStack() as cleanup:
         settings = load(_env_file=None, teji_home=Path(folder) / "home")
         servers = cleanup.enter_context(embedded.servers(settings, postgres="gateway" in workers))
-        port = _free_pair()
+        port = free_pair()
         ports = {worker: free_port() for worker in workers}
-        env = {
+        of_all = {
             **os.environ, "REDIS_URL": servers.redis_url, "DATABASE_URL": servers.postgres_url,
             "TEJI_HOME": str(settings.home), "UPSTOX_API_URL": f"http://127.0.0.1:{port}",
             "UPSTOX_ASSETS_URL": f"http://127.0.0.1:{port}", "UPSTOX_ACCESS_TOKEN": "bench", "TEJI_CALENDAR": "always",
             "TEJI_BACKFILL": "false", "TEJI_LOG": "json", "TEJI_LOG_LEVEL": "WARNING", "TEJI_PORT": str(free_port()),
+            **(env or {}),
         }  # fmt: skip
-        ports["http"] = int(env["TEJI_PORT"])
-        venue = ["bench.venue", str(port), str(n_keys), str(keys_per_frame), str(frames_per_s)]
-        cleanup.enter_context(_process(venue, env))
+        ports["http"] = int(of_all["TEJI_PORT"])
+        cleanup.enter_context(venue(port, n_keys, keys_per_frame, frames_per_s))
         for worker in workers:
-            cleanup.enter_context(_process([worker], {**env, "TEJI_METRICS_PORT": str(ports[worker])}))
+            cleanup.enter_context(_process([worker], {**of_all, "TEJI_METRICS_PORT": str(ports[worker])}))
         yield Stack(servers.redis_url, ports)
+
+
+@contextlib.contextmanager
+def venue(port: int, n_keys: int, keys_per_frame: int, frames_per_s: float = 0) -> Iterator[None]:
+    """The venue of `bench.venue`, and its feed at the next port, once it listens."""
+    command = ["bench.venue", str(port), str(n_keys), str(keys_per_frame), str(frames_per_s)]
+    with _process(command, dict(os.environ)):
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port + 1), 1):
+                break
+            time.sleep(0.05)
+        yield
 
 
 @contextlib.contextmanager
@@ -86,7 +101,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _free_pair() -> int:
+def free_pair() -> int:
     """A port whose successor is free too."""
     while True:
         port = free_port()
