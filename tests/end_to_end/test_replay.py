@@ -98,6 +98,7 @@ async def test_a_session_with_faults_and_history_is_replayed_byte_for_byte(redis
         first = await verified(line.settings, tape)
         assert first.whole
         assert first.digest.counts["candles"] > 150
+        assert first.digest.counts["chain"] > 3
         again = await verified(line.settings, tape)
         paced = await verified(line.settings, tape, speed=20.0)
         assert first.digest.text == again.digest.text == paced.digest.text
