@@ -141,6 +141,11 @@ class BarBuilder:
         return len(self._keys)
 
     @property
+    def known(self) -> tuple[Sequence[str], npt.NDArray[Any]]:
+        """The instruments, and what is known of each."""
+        return self._keys, self._rows[: len(self._keys)]
+
+    @property
     def closed_ms(self) -> int:
         """Minutes that start before this have left."""
         return (self.venue_ms - self._grace_ms) // MINUTE_MS * MINUTE_MS
@@ -190,6 +195,8 @@ class BarBuilder:
                     return
             elif why == kernel.HOURS:
                 self._set_hours(int(rec[at]["id"]), int(rec[at]["ltt"]), SessionClass(int(rec[at]["session"])))
+            elif why == kernel.LEAVING:
+                self._leave(out)
 
     def _take(self, prints: int, owed: int, out: Produced) -> None:
         for row, ltt, price, volume in self._prints[:prints].tolist():

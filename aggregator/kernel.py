@@ -2,7 +2,8 @@
 
 The loop runs until something needs Python: a record at or past the next boundary of venue time (bars may have to
 leave), an instrument it has no row for or whose terms have to be looked up, a trade on a day whose hours it does not
-know, or a full list of prints. It returns how far it came and why, and is called again.
+know, a full list of prints, or a bar that has to leave before its place is taken. It returns how far it came and why,
+and is called again.
 """
 
 from typing import Final
@@ -25,6 +26,7 @@ BOUNDARY = 1
 UNKNOWN = 2
 HOURS = 3
 FULL = 4
+LEAVING = 5
 
 _LTPC = int(Block.LTPC)
 _BASE = int(Block.BASE)
@@ -255,6 +257,12 @@ def _book(bar, row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed):  #
     return n_owed
 
 
+@numba.njit(cache=True, inline="always")
+def _in_the_way(bar, ltt, closed_ms):  # type: ignore[no-untyped-def]
+    """Whether the trade's place in the ring holds an older bar with news that have not left: history came just now."""
+    return 0 <= bar.minute < min(ltt - ltt % MINUTE_MS, closed_ms) and bar.dirty == 1
+
+
 @numba.njit(cache=True)
 def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, prints, owed_ids, owed):  # type: ignore[no-untyped-def]
     """Fold `rec[first:]` while its venue time is below `until_ms`; minutes before `closed_ms` have left already.
@@ -277,6 +285,8 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
             return i, level, HOURS, n_prints, n_owed
         if n_prints == prints.size or n_owed == owed.size:
             return i, level, FULL, n_prints, n_owed
+        if has_trade and _in_the_way(bars[r, (tick.ltt // MINUTE_MS) % RING], tick.ltt, closed_ms):
+            return i, level, LEAVING, n_prints, n_owed
 
         base = (tick.flags & _BASE) != 0 or row.seen != SEEN
         resumed = not base and row.covered_to != _NEVER

@@ -186,6 +186,22 @@ def test_history_fills_minutes_that_nobody_saw_once() -> None:
     assert [b["oi_diff"] for b in bars] == [None, *[0.0] * 9]
 
 
+@pytest.mark.parametrize("late_ms", [0, 300, 1000, 2500])
+def test_what_history_has_told_leaves_before_its_place_is_taken(late_ms: int) -> None:
+    """The ring has a place for four minutes. History tells the oldest just as the first trade of a new one comes."""
+    builder = BarBuilder(always)
+    covered_minute(builder)  # a bar before T0 that is not whole, one of T0
+    at = T0 + 3 * MINUTE
+    news = history(at + 100, told(T0 - MINUTE), told(T0 + MINUTE), told(T0 - 2 * MINUTE))
+    first = entry([trade(at + 100 + late_ms, 104.0, 1300)])
+    bars = fold(builder, [mark(at + 50, FeedMark.LIVE), news, first, mark(at + 9000, FeedMark.LIVE)])
+    assert sorted((b["ts"] - T0, b["rev"], b["source"], b["complete"]) for b in bars) == [
+        (-2 * MINUTE, 0, "backfill", True),
+        (-MINUTE, 1, "mixed", True),
+        (MINUTE, 0, "backfill", True),
+    ]
+
+
 def test_history_of_a_minute_under_way_is_not_believed() -> None:
     builder = BarBuilder(always)
     covered_minute(builder)
