@@ -21,7 +21,7 @@ that were complete.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import lru_cache
@@ -31,7 +31,8 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from aggregator.bars import Closed, Hours, Printed
+from aggregator.bars import Hours, Printed
+from aggregator.closed import Closed
 from market import intervals, sessions
 from market.intervals import DAY_MS, LONGER, MINUTE, MINUTE_MS, Print, Window
 from schemas.intervals import CloseFrom, Interval
@@ -153,8 +154,13 @@ class Longer:
             more = np.zeros((2 * len(rows) - len(self._watched), self._watched.shape[1]), np.uint8)
             self._watched = np.concatenate([self._watched, more])
 
-    def add(self, bars: Iterable[Closed], prints: Iterable[Printed], closed_ms: int) -> list[Long]:
+    def knows(self, key: str) -> bool:
+        return key in self._row or key in self._days
+
+    def add(self, bars: Sequence[Closed], prints: Sequence[Printed], closed_ms: int) -> list[Long]:
         """Take what has left; minutes that start before `closed_ms` have. Call `know` first."""
+        if closed_ms <= self._closed_ms and not bars and not prints:
+            return []
         self._watch(min(closed_ms, self._watched_day + DAY_MS) if self._watched_day else closed_ms)
         new_bars = [bar for bar in bars if not self._take(bar.instrument, bar.ts, orjson.loads(bar.data), roll=False)]
         new_prints = [one for one in prints if not self._print(one.instrument, _trade(one), roll=False)]

@@ -15,12 +15,13 @@ from aggregator.bars import BarBuilder, Drift, Printed, Produced, warm
 from aggregator.chain import ChainBuilder
 from aggregator.chain_worker import ChainShard, day_before
 from aggregator.closed import Closed
+from aggregator.long_worker import LongShard
 from aggregator.moments import PanelPart
 from bus import clock, metrics
 from bus.connection import Bus, pairs
 from bus.inbox import Batch, Entry, Inbox, Missed, Output, Value, Writer, order
 from bus.lease import Keeper, Lease
-from bus.life import Worker, together
+from bus.life import Worker, together, until_done
 from market import sessions
 from schemas import panel, streams, ticks
 from schemas.commands import FeedBackfill
@@ -74,6 +75,7 @@ class Shard:
         self._writer = writer
         self._number = number
         self._builder = builder
+        self._long = LongShard(bus, number, hours)
         self._stream = streams.ticks(number)
         self._last: tuple[str, int] | None = None  # newest entry: its id, its venue time
         self._silent = False  # we have said that ingest is away
@@ -89,15 +91,24 @@ class Shard:
         )
         async with opened as inbox:
             outputs = self._restore(inbox)
+            await self._long.open()
             self._since_ms = await self._bus.now_ms()  # after a crash of Redis ingest first puts back what it lost
-            while not over.is_set():
-                batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
-                if not batch:
-                    await self._mind_silence()
-                outputs += await self._fold(inbox, batch)
-                await self._commit(inbox, outputs)
-            if inbox.uncommitted or outputs:
-                await inbox.commit(outputs, snapshot=self._builder.snapshot(), now_s=clock.monotonic_s())
+            self._long.know(*self._builder.known)
+            await until_done(self._read(inbox, outputs, over), self._long.remember(self._closed_ms))
+
+    async def _read(self, inbox: Inbox, outputs: list[Output], over: asyncio.Event) -> None:
+        while not over.is_set():
+            batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
+            if not batch:
+                await self._mind_silence()
+            outputs += await self._fold(inbox, batch)
+            outputs += self._long.held()
+            await self._commit(inbox, outputs)
+        if inbox.uncommitted or outputs:
+            await inbox.commit(outputs, snapshot=self._builder.snapshot(), now_s=clock.monotonic_s())
+
+    def _closed_ms(self) -> int:
+        return max(0, self._builder.closed_ms)
 
     def _restore(self, inbox: Inbox) -> list[Output]:
         if inbox.snapshot is None:
@@ -125,6 +136,8 @@ class Shard:
                 outputs.append(inbox.reject(entry, str(error)))
                 continue
             outputs += self._outputs(produced)
+            self._long.know(*self._builder.known)
+            outputs += self._long.add(produced)
             bars += len(produced.bars)
         metrics.BARS.labels("published").inc(bars)
         return outputs

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.bars import Closed, Printed
+from aggregator.bars import Printed
+from aggregator.closed import Closed
 from aggregator.intervals import Long, Longer
 from aggregator.state import NEVER, ROW, SEEN
 from market import intervals, sessions
