@@ -16,8 +16,8 @@ class Backoff:
     random: Random = field(default_factory=Random)
     _tries: int = 0
 
-    def next_s(self, first_s: float) -> float:
-        wait_s = min(_MAX_S, first_s * 2.0 ** min(self._tries, 10))
+    def next_s(self, first_s: float, most_s: float = _MAX_S) -> float:
+        wait_s = min(most_s, first_s * 2.0 ** min(self._tries, 10))
         self._tries += 1
         return wait_s * self.random.uniform(0.5, 1.0)
 

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("feed")
 
 _BACKOFF_S: Final = 0.25
+_BACKOFF_MAX_S: Final = 10.0
 _REFUSED_S: Final = 2.0  # 403 and 429 are answers, not accidents: ask less often
+_REFUSED_MAX_S: Final = 60.0
 _LOGIN_POLL_S: Final = 0.5
 _WATCH_S: Final = 0.5
 _PATIENCE_MAX: Final = 32
@@ -143,9 +145,9 @@ class Connection:
             except NeedsLogin as error:
                 await self._await_login(token, str(error))
             except (Blocked, Throttled, Rejected) as error:
-                await self._fail("refused", str(error), _REFUSED_S)
+                await self._fail("refused", str(error), _REFUSED_S, _REFUSED_MAX_S)
             except Unavailable as error:
-                await self._fail("unreachable", str(error), _BACKOFF_S)
+                await self._fail("unreachable", str(error), _BACKOFF_S, _BACKOFF_MAX_S)
 
     async def _once(self) -> None:
         settings, collector = self._feed.settings, self._feed.collector
@@ -163,7 +165,7 @@ class Connection:
         finally:
             self._hang_up()
             await socket.wait_gone()
-        await self._fail(closed.cause, closed.reason, _BACKOFF_S)
+        await self._fail(closed.cause, closed.reason, _BACKOFF_S, _BACKOFF_MAX_S)
 
     def _hang_up(self) -> None:
         """No frame comes any more; what has come was all that the feed covered."""
@@ -238,11 +240,11 @@ class Connection:
             self.state, self.reason = state, reason
             self._feed.changed()
 
-    async def _fail(self, cause: str, reason: str, first_s: float) -> None:
+    async def _fail(self, cause: str, reason: str, first_s: float, most_s: float) -> None:
         metrics.FEED_ENDS.labels(cause).inc()
         log.warning("feed connection ended", connection=self.number, cause=cause, reason=reason)
         self._tell(FeedState.CONNECTING, reason)
-        await asyncio.sleep(self._backoff.next_s(first_s))
+        await asyncio.sleep(self._backoff.next_s(first_s, most_s))
 
     async def _await_login(self, token: str | None, reason: str) -> None:
         """A dead token is a state, not an error: wait for another one."""

@@ -65,6 +65,8 @@ class Feed:
         self._limits = Limits(settings.teji_feed_plan, settings.teji_feed_cap_scope, settings.feed_sockets)
         self._health = Health(settings.teji_feed_unseen_s, settings.teji_feed_silent_s)
         self._groups: dict[str, Group] = {}  # of those followed
+        self._asked_ts: dict[str, int] = {}  # venue time when they were asked for last
+        self._dark: set[str] = set()  # they tell nothing though they should: history has to, once they do
 
     # What the shards want
 
@@ -100,6 +102,7 @@ class Feed:
         gone = self._followed.keys() - wanted.keys()
         self.collector.forget(gone)
         self._backfill.drop(gone)
+        self._dark -= gone
         self._followed = wanted
 
     def _usable(self) -> list[bool]:
@@ -158,15 +161,37 @@ class Feed:
         if not now_ms:
             return  # nobody has told the time yet
         keys, ts, unseen = self.collector.told()
+        self._lighten(keys, unseen)
         found = self._health.look(Sight(keys, ts, unseen, *self._able(keys)), now_ms, now_s)
         if found.ask_again:
             metrics.FEED_ASKED_AGAIN.inc(len(found.ask_again))
             log.warning("nothing has come of these, they are asked for again", instruments=found.ask_again[:10])
+            self._darken({key: self._asked_ts.get(key, 0) for key in found.ask_again if key not in self._dark})
             for connection in self._connections:
                 connection.ask_again(found.ask_again)
+        if fallen := set(found.silent) - self._dark:
+            log.warning("silent though their peers tick", instruments=sorted(fallen)[:10])
+            self._darken({key: int(last) for key, last in zip(keys, ts, strict=True) if key in fallen})
         before, self.found = self.found, found if found != self.found else self.found
         if (bool(before.never_seen), bool(before.silent)) != (bool(found.never_seen), bool(found.silent)):
             self.changed()
+
+    def _darken(self, since: Mapping[str, int]) -> None:
+        """These tell nothing any more, since a venue time each: from there on nothing is covered."""
+        by_ts: dict[int, list[str]] = {}
+        for key, ts in since.items():
+            by_ts.setdefault(ts, []).append(key)
+        for ts, keys in by_ts.items():
+            self.ended(keys, ts)
+        self.collector.mark_base(since)
+        self._dark |= since.keys()
+
+    def _lighten(self, keys: Collection[str], unseen: npt.NDArray[np.bool_]) -> None:
+        """What speaks again lacks what it has not told."""
+        if self._dark:
+            seen = {key for key, still in zip(keys, unseen, strict=True) if not still}
+            self._backfill.started(self._dark & seen)
+            self._dark -= seen
 
     def _look_at_overtaken(self) -> None:
         """States that come in the wrong order leave trades out, and no reader can see it: history has to tell them."""
@@ -210,12 +235,17 @@ class Feed:
         """The feed starts anew for these: they are about to be asked for."""
         keys = list(keys)
         self.collector.mark_base(keys)
+        self._asked_ts |= dict.fromkeys(keys, self.collector.clock.ts)
+        self._dark.difference_update(keys)
         self._backfill.started(keys)
 
-    def ended(self, keys: Iterable[str], ts: int) -> None:
-        """The feed has covered these until `ts`."""
+    def ended(self, keys: Collection[str], ts: int) -> None:
+        """The feed has covered these until `ts`, apart from those that have never been seen."""
+        unseen = self.collector.unseen(keys)
         self.collector.down(keys, ts)
-        self._backfill.ended(keys, ts)
+        for key in unseen:
+            self._backfill.ended([key], min(ts, self._asked_ts.get(key, ts)))
+        self._backfill.ended([key for key in keys if key not in unseen], ts)
 
     def interrupted(self, ts: int) -> None:
         """Frames about any of them were dropped between `ts` and now."""

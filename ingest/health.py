@@ -74,7 +74,7 @@ class Health:
         never, again = self._never_seen(sight, now_s)
         silent = self._silent(sight, now_ms)
         names = np.array(self._keys, object)
-        return Found(*(tuple(sorted(names[each])) for each in (never, silent, again)))
+        return Found(*(tuple(sorted(names[each])) for each in (never & ~silent, silent, again)))
 
     def _keep(self, sight: Sight, now_ms: int, now_s: float) -> None:
         """Instruments come and go."""

@@ -39,6 +39,7 @@ log = structlog.get_logger("ingest")
 
 _SESSION_MS: Final = 24 * 60 * 60_000
 _HOURS_S: Final = 300.0
+_LOOK_S: Final = 1.0
 
 
 async def run(worker: Worker, stop: asyncio.Event) -> None:
@@ -140,7 +141,7 @@ class Ingest:
 
     async def _look_after(self, stop: asyncio.Event) -> None:
         hours_s = clock.monotonic_s()
-        while not await pause(stop, 1.0):
+        while not await pause(stop, _LOOK_S):
             self.feed.check()
             self.feed.renew_changed(clock.monotonic_s())
             self.feed.look(clock.monotonic_s())
