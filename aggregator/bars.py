@@ -176,10 +176,10 @@ class BarBuilder:
         return out
 
     def _fold(self, batch: TickBatch, at: int, level: int, out: Produced) -> None:
-        rec = batch.rec
+        rec, (depth, scale) = batch.rec, batch.sent
         while True:
             at, level, why, prints, owed = kernel.fold(
-                rec, at, batch.depth, level, self._boundary_ms, self.closed_ms, self._slots, self._rows, self._bars,
+                rec, at, depth, scale, level, self._boundary_ms, self.closed_ms, self._slots, self._rows, self._bars,
                 self._prints, self._owed_ids, self._owed_bars,
             )  # fmt: skip
             self._take(prints, owed, out)
@@ -258,7 +258,8 @@ class BarBuilder:
     def warm(self) -> None:
         """Run the kernel over nothing."""
         self._row("NSE_EQ|warm")
-        self._fold(nothing(), 0, 0, Produced())
+        for scale in (0, 1):  # both forms of depth
+            self._fold(nothing(scale), 0, 0, Produced())
 
     # Terms
 

@@ -16,7 +16,7 @@ from schemas.ticks import Block, Kind
 
 #: `layout()` of the records that this file was written for: numba's cache notices a change in this file only, and old
 #: machine code would go on reading and writing the old layout.
-_WRITTEN_FOR: Final = 0x1E3DEF35
+_WRITTEN_FOR: Final = 0xD40E8C38
 
 if layout() != _WRITTEN_FOR:
     raise ImportError(f"the records have changed: adapt {__name__}, then set its _WRITTEN_FOR to 0x{layout():X}")
@@ -141,17 +141,18 @@ def _traded(row, tick, base, day):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _walls(row, depth, first, levels):  # type: ignore[no-untyped-def]
-    """The level with the most quantity on each side; of equals the one nearer the touch."""
+def _walls(row, depth, first, levels, scale):  # type: ignore[no-untyped-def]
+    """The level with the most quantity on each side; of equals the one nearer the touch. `depth` is as it was sent:
+    whole numbers of 1/scale are half the bytes, and only two prices of a book are needed."""
     bid_qty, ask_qty = np.int64(0), np.int64(0)
     for i in range(first, first + levels):
         level = depth[i]
         if level.bid_qty > bid_qty:
-            bid_qty = level.bid_qty
-            row.bid_wall = level.bid
+            bid_qty = np.int64(level.bid_qty)
+            row.bid_wall = level.bid / scale
         if level.ask_qty > ask_qty:
-            ask_qty = level.ask_qty
-            row.ask_wall = level.ask
+            ask_qty = np.int64(level.ask_qty)
+            row.ask_wall = level.ask / scale
     row.bid_wall_qty = bid_qty
     row.ask_wall_qty = ask_qty
 
@@ -172,6 +173,15 @@ def _see(bar, row, tick):  # type: ignore[no-untyped-def]
     bar.bid_wall_qty = row.bid_wall_qty
     bar.ask_wall = row.ask_wall
     bar.ask_wall_qty = row.ask_wall_qty
+
+
+@numba.njit(cache=True)
+def _see_now(bars, r, row, tick):  # type: ignore[no-untyped-def]
+    """News without a trade belong to the minute in which they come, where it has a bar."""
+    now = tick.ts - tick.ts % MINUTE_MS
+    bar = bars[r, (now // MINUTE_MS) % RING]
+    if bar.minute == now:
+        _see(bar, row, tick)
 
 
 @numba.njit(cache=True, inline="always")
@@ -264,7 +274,7 @@ def _in_the_way(bar, ltt, closed_ms):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, prints, owed_ids, owed):  # type: ignore[no-untyped-def]
+def fold(rec, first, depth, scale, level, until_ms, closed_ms, slots, rows, bars, prints, owed_ids, owed):  # type: ignore[no-untyped-def]
     """Fold `rec[first:]` while its venue time is below `until_ms`; minutes before `closed_ms` have left already.
 
     Returns (next record, next level, why, prints made, incomplete bars that left the ring).
@@ -294,7 +304,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
             _restart(row, bars, r, tick.ts)
         if tick.levels > 0:
             if tick.ts >= row.ts:
-                _walls(row, depth, level, tick.levels)
+                _walls(row, depth, level, tick.levels, scale)
             level += tick.levels
 
         volume = np.int64(-1)
@@ -319,10 +329,7 @@ def fold(rec, first, depth, level, until_ms, closed_ms, slots, rows, bars, print
                 bars[r, (minute // MINUTE_MS) % RING], row, tick, minute, volume, closed_ms, owed_ids, owed, n_owed
             )
         elif newest:
-            now = tick.ts - tick.ts % MINUTE_MS
-            bar = bars[r, (now // MINUTE_MS) % RING]
-            if bar.minute == now:
-                _see(bar, row, tick)
+            _see_now(bars, r, row, tick)
         if resumed:  # now: a bar that this record pushed out of the ring went as it was published
             _continue(row, bars, r)
     return rec.size, level, DONE, n_prints, n_owed

@@ -6,7 +6,7 @@ from zlib import crc32
 import numpy as np
 import numpy.typing as npt
 
-from schemas.ticks import LEVEL, TICK, Block, Kind
+from schemas.ticks import LEVEL, NARROW_LEVEL, TICK, Block, Kind
 
 MINUTE_MS: Final = 60_000
 DAY_MS: Final = 86_400_000
@@ -159,7 +159,7 @@ def layout() -> int:
     meanings = [(one.name, int(one)) for one in (*Block, *Kind)]
     codes = [sorted((name, code) for name, code in vars(of).items() if name.isupper()) for of in (Covered, SourceCode)]
     constants = (MINUTE_MS, DAY_MS, IST_MS, RING, int(NEVER), SEEN, ANEW)
-    records = (TICK.descr, LEVEL.descr, BAR.descr, ROW.descr, PRINT.descr)
+    records = (TICK.descr, LEVEL.descr, NARROW_LEVEL.descr, BAR.descr, ROW.descr, PRINT.descr)
     return crc32(repr((records, meanings, codes, constants)).encode())
 
 

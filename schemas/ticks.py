@@ -138,6 +138,13 @@ class TickBatch:
     def keys(self) -> tuple[str, ...]:
         return tuple(self.names.decode().split(",")) if self.names else ()
 
+    @property
+    def sent(self) -> tuple[npt.NDArray[Any], int]:
+        """The levels as they came, LEVEL or NARROW_LEVEL records, and what their prices are to be divided by."""
+        if not self.levels:
+            return (_NO_NARROW_LEVELS if self.scale else _NO_LEVELS), self.scale or 1
+        return np.frombuffer(self.levels, NARROW_LEVEL if self.scale else LEVEL), self.scale or 1
+
     @cached_property
     def depth(self) -> npt.NDArray[Any]:
         """LEVEL records, not to be written to."""
@@ -149,7 +156,8 @@ class TickBatch:
 #: Read-only like the views of an entry's bytes: compiled readers then know one type of array, not two.
 _NO_TICKS: Final = np.empty(0, TICK)
 _NO_LEVELS: Final = np.empty(0, LEVEL)
-for _nothing in (_NO_TICKS, _NO_LEVELS):
+_NO_NARROW_LEVELS: Final = np.empty(0, NARROW_LEVEL)
+for _nothing in (_NO_TICKS, _NO_LEVELS, _NO_NARROW_LEVELS):
     _nothing.setflags(write=False)
 
 
@@ -218,9 +226,9 @@ def pack_mark(
     return fields
 
 
-def nothing() -> TickBatch:
+def nothing(scale: int = 0) -> TickBatch:
     """A batch without records."""
-    return TickBatch(0, 0, b"", _NO_TICKS, b"")
+    return TickBatch(0, 0, b"", _NO_TICKS, b"", scale)
 
 
 def unpack(fields: Mapping[bytes, bytes]) -> TickBatch:
