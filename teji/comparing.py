@@ -3,6 +3,9 @@
 What was published is read from the streams, from the entry on that was the newest when the tape began: then everything
 must be equal, revisions and order included. A session that the streams do not hold any more is read from Postgres: then
 the last revision of every bar must be, for the minutes that lie wholly on the tape.
+
+A chain is made of all shards. Where there are several, it is compared for the minutes in which the tape has all of
+them, by its last revision: how often it was published before depends on how long a shard kept the others waiting.
 """
 
 import contextlib
@@ -80,23 +83,32 @@ class Verdict:
 class Comparison:
     """The ears of a stage."""
 
-    def __init__(self, bus: Bus, find_pool: Callable[[], Awaitable[Pool | None]], scratch: Path, grace_ms: int) -> None:
+    def __init__(
+        self, bus: Bus, find_pool: Callable[[], Awaitable[Pool | None]], scratch: Path, shards: int, grace_ms: int
+    ) -> None:
         self.verdict = Verdict()
         self._bus = bus
         self._find_pool = find_pool
         self._pool: Pool | None = None
+        self._shards = shards
         self._grace_ms = grace_ms
+        self._playing: set[int] = set()
+        self._chain_from_ms: int | None = None  # where there are several shards: while all of them play
         self._live: dict[tuple[str, int], AsyncIterator[Item]] = {}
         self._over: set[int] = set()  # shards that nobody vouches for any more
         self._cold: set[int] = set()  # shards that Postgres is asked about
         self._spool = sqlite3.connect(scratch / "replayed.sqlite3", isolation_level=None)
         self._spool.execute("PRAGMA synchronous = OFF")
         self._spool.execute("CREATE TABLE bars (instrument, ts, rev, data, PRIMARY KEY (instrument, ts))")
+        self._spool.execute("CREATE TABLE chains (shard, name, ts, side, data, PRIMARY KEY (shard, name, ts, side))")
         self._spool.execute("BEGIN")
         self.venue_ms: dict[int, int] = {}  # by shard: how far the replay has come
 
     async def begun(self, step: Begin) -> None:
         self._over.discard(step.shard)
+        self._playing.add(step.shard)
+        if len(self._playing) == self._shards:
+            self._chain_from_ms = _next_minute(max(self.venue_ms.values(), default=0)) + _MINUTE_MS
         for family, stream_of in FAMILIES.items():
             stream = stream_of(step.shard)
             after = step.ends.get(stream, "0-0")
@@ -143,6 +155,9 @@ class Comparison:
         if one.family == "candles" and one.shard in self._cold:
             rev = orjson.loads(one.data)["rev"]
             self._spool.execute("INSERT OR REPLACE INTO bars VALUES (?, ?, ?, ?)", (one.name, one.ts, rev, one.data))
+        elif one.family == "chain" and self._shards > 1:
+            if self._chain_from_ms is not None and one.ts >= self._chain_from_ms:
+                self._keep_chain(one, "replay")
         elif (live := self._live.get((one.family, one.shard))) is not None:
             told = await anext(live, None)
             self.verdict.replay.add(one)
@@ -150,6 +165,10 @@ class Comparison:
                 self.verdict.live.add(told)
             if told is None or told.data != one.data:
                 self.verdict.differ(Difference(one.family, one.shard, told.data if told else None, one.data))
+
+    def _keep_chain(self, one: Item, side: str) -> None:
+        row = (one.shard, one.name, one.ts, side, one.data)
+        self._spool.execute("INSERT OR REPLACE INTO chains VALUES (?, ?, ?, ?, ?)", row)
 
     async def over(self, shard: int, why: str) -> None:
         """No more of the shard. What was published beyond, about minutes that had closed by then, the replay lacks."""
@@ -162,13 +181,39 @@ class Comparison:
             closed = told.ts + _MINUTE_MS + self._grace_ms <= self.venue_ms.get(shard, 0)
             if closed and bar["rev"] == 0 and bar["source"] == "live":
                 self.verdict.differ(Difference("candles", shard, told.data, None))
-        self._live.pop(("chain", shard), None)
+        self._playing.discard(shard)
+        self._chain_from_ms = None
+        if self._shards == 1:
+            self._live.pop(("chain", shard), None)
         if why:
             self.verdict.notes.append(f"shard {shard} is compared up to here: {why}")
 
+    async def finish(self) -> None:
+        await self._chains()
+        await self._postgres()
+
+    async def _chains(self) -> None:
+        """Of several shards: the last revision of each minute that the replay has."""
+        for (family, _), live in self._live.items():
+            if family == "chain":
+                async for one in live:
+                    self._keep_chain(one, "live")
+        rows = self._spool.execute(
+            "SELECT r.shard, r.ts, r.name, l.data, r.data FROM chains r LEFT JOIN chains l"
+            " ON (l.shard, l.name, l.ts, l.side) = (r.shard, r.name, r.ts, 'live') WHERE r.side = 'replay'"
+            " ORDER BY r.shard, r.ts, r.name"
+        )
+        for shard, ts, name, live_data, data in rows.fetchall():
+            sides = [None if side is None else _unrevised(side) for side in (live_data, data)]
+            for digest, side in zip((self.verdict.live, self.verdict.replay), sides, strict=True):
+                if side is not None:
+                    digest.add(Item("chain", shard, ts, name, side))
+            if sides[0] != sides[1]:
+                self.verdict.differ(Difference("chain", shard, *sides))
+
     # Postgres
 
-    async def finish(self) -> None:
+    async def _postgres(self) -> None:
         if self._pool is None or not self._cold:
             return
         first = self._spool.execute("SELECT min(ts) FROM bars").fetchone()[0]
@@ -203,6 +248,14 @@ class Comparison:
     def close(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             self._spool.close()
+
+
+def _next_minute(ts: int) -> int:
+    return ts // _MINUTE_MS * _MINUTE_MS + _MINUTE_MS
+
+
+def _unrevised(data: bytes) -> bytes:
+    return orjson.dumps({name: value for name, value in orjson.loads(data).items() if name != "rev"})
 
 
 def _as_stored(bar: dict[str, Any], row: Mapping[str, Any]) -> bytes:

@@ -75,9 +75,14 @@ class Result:
 
     @property
     def code(self) -> int:
-        return int(
-            self.interrupted or (self.verdict is not None and not (self.verdict.equal and self.verdict.compared))
-        )
+        return int(self.interrupted or not self.is_right)
+
+    @property
+    def is_right(self) -> bool:
+        """What could be compared is equal; it is no proof where bars came out and there was nothing to compare."""
+        if self.verdict is None:
+            return True
+        return self.verdict.equal and bool(self.verdict.compared or not sum(self.digest.counts.values()))
 
 
 def main(options: Options) -> int:
@@ -147,7 +152,7 @@ async def _compared(
             pool = await stack.enter_async_context(postgres.open_pool(url))
             return pool if await _has_bars(pool) else None
 
-        comparison = Comparison(bus, find_pool, folder, playing.teji_grace_ms)
+        comparison = Comparison(bus, find_pool, folder, playing.teji_shards, playing.teji_grace_ms)
         stack.callback(comparison.close)
         yield comparison
 
@@ -306,7 +311,7 @@ def _show_json(result: Result) -> None:
     told |= {"seconds": round(result.seconds, 3), **result.digest.counts, "hash": result.digest.text, "verify": None}
     if verdict is not None:
         told["verify"] = {
-            "equal": verdict.equal and bool(verdict.compared),
+            "equal": result.is_right,
             "compared": verdict.replay.counts,
             "live": verdict.live.text,
             "replay": verdict.replay.text,
@@ -332,19 +337,21 @@ def _show(result: Result) -> None:
     if result.interrupted:
         print("Interrupted.")
     elif result.verdict is not None:
-        _show_verdict(result.verdict)
+        _show_verdict(result.verdict, came=bool(sum(result.digest.counts.values())))
 
 
 _NAMES: Final = {"candles": "bars", "chain": "chains"}
 
 
-def _show_verdict(verdict: Verdict) -> None:
+def _show_verdict(verdict: Verdict, *, came: bool) -> None:
     compared = ", ".join(f"{count:,} {_NAMES[family]}" for family, count in verdict.replay.counts.items())
     print(f"\ncompared with what was published: {compared}")
     for note in verdict.notes:
         print(f"  {note}")
     print(f"  live   {verdict.live.text}\n  replay {verdict.replay.text}")
-    if not verdict.compared:
+    if not came and verdict.equal:
+        print("Nothing came out, and nothing was published.")
+    elif not verdict.compared:
         print("There was nothing to compare: neither the streams nor Postgres hold that time any more.")
     elif verdict.equal:
         print("Equal, byte for byte.")
