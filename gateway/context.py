@@ -11,6 +11,7 @@ from bus.connection import Bus
 from bus.inbox import Writer
 from bus.postgres import Pool
 from bus.settings import Settings
+from gateway.chains import Chains
 from gateway.directory import Directory
 from gateway.frames import Candles, Events, LongBars
 from gateway.history import History
@@ -28,6 +29,7 @@ class Gateway:
     directory: Directory
     history: History
     longer: Longer
+    chains: Chains
     tails: Mapping[str, Tail]
     streams: Streams
     candles: Candles

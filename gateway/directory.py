@@ -70,6 +70,10 @@ class Directory:
             raise Unavailable(f"the list of instruments is not there: {self.why_not}")
         return self.universe
 
+    def is_underlying(self, name: str) -> bool:
+        """Whether the list has options on it: of currencies the venue names the underlying by a symbol, not a key."""
+        return self.universe is not None and bool(self.universe.expiries(name))
+
     async def unknown(self, keys: Iterable[str]) -> list[str]:
         """Those of `keys` that neither the venue's list nor the feed knows."""
         unlisted = [key for key in keys if self.universe is None or key not in self.universe]

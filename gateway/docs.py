@@ -8,7 +8,9 @@ from fastapi.openapi.utils import get_openapi
 
 from gateway.problems import MEDIA_TYPE, ProblemDetails
 from schemas.bars import Bar
+from schemas.chain import Chain
 from schemas.events import Event
+from schemas.intervals import Interval, LongBar
 from schemas.quotes import Quote
 
 _DESCRIPTION: Final = """\
@@ -29,10 +31,10 @@ there. What was trimmed meanwhile, or what a slow reader of ticks missed, is tol
 _STREAMS: Final[dict[str, tuple[str, str, str, dict[str, Any]]]] = {
     "live": ("Ticks", "instruments", "Instrument keys, comma-separated", {"tick": Quote}),
     "candles": (
-        "One-minute bars and option chains",
+        "Bars and option chains",
         "instruments",
         "Instrument keys, comma-separated; a chain belongs to its underlying",
-        {"candle": Bar, "chain": "The chain of an underlying and expiry"},
+        {"candle": (Bar, LongBar), "chain": Chain},
     ),
     "orders": (
         "Orders, GTTs, fills, positions",
@@ -52,7 +54,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
         schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ProblemDetails, Bar, Quote, Event):
+        for model in (ProblemDetails, Bar, LongBar, Chain, Quote, Event):
             found = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= {name: schemas.get(name, value) for name, value in found.pop("$defs", {}).items()}
             schemas.setdefault(model.__name__, found)
@@ -75,6 +77,11 @@ def _stream(name: str, summary: str, parameter: str, meaning: str, events: dict[
     if parameter:
         example = "NSE_INDEX|Nifty 50,NSE_FO|61755" if parameter == "instruments" else "ema_cross"
         parameters.insert(0, _parameter(parameter, "query", f"{meaning}; all when left out", example))
+    if name == "candles":
+        meaning = "How long a bar is; of more than a minute are only told those that have ended. Chains come with any"
+        item = _parameter("interval", "query", meaning, Interval.M5.value)
+        item["schema"] = {"type": "string", "enum": list(Interval), "default": Interval.M1.value}
+        parameters.insert(1, item)
     first = next(iter(events))
     problem = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}}
     return {
@@ -101,11 +108,13 @@ def _stream(name: str, summary: str, parameter: str, meaning: str, events: dict[
 
 
 def _shape(what: Any) -> str:
+    if isinstance(what, tuple):
+        return " or ".join(map(_shape, what))
     return what if isinstance(what, str) else f"the schema `{what.__name__}`"
 
 
 def _parameter(name: str, place: str, description: str, example: str) -> dict[str, Any]:
-    schema = {"type": "string"}
+    schema: dict[str, Any] = {"type": "string"}
     return {
         "name": name,
         "in": place,

@@ -7,6 +7,7 @@ any text into lines, and ours, whose JSON has none, takes 0.3 us. Data that does
 import re
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from datetime import date
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -158,6 +159,7 @@ class Chains:
 
     def remember(self, position: Position, fields: Fields) -> None:
         pair = (field(fields, b"underlying").decode(), field(fields, b"expiry").decode())
+        date.fromisoformat(pair[1])  # its error is a ValueError
         ts, data = int(field(fields, b"ts")), field(fields, b"data")
         known = self._newest.get(pair)
         if known is None or ts >= known.ts:  # an older minute may be told again, in a new revision
@@ -279,6 +281,15 @@ def rev_of(bar: bytes) -> int:
     """The revision of a bar's JSON. In what the aggregator writes only its model may stand behind: no need to parse."""
     found = _REV.search(bar, max(0, bar.rfind(b'"rev"')))
     return int(found[1]) if found else int(parsed(bar).get("rev", 0))
+
+
+_FIRST_REV: Final = re.compile(rb'"rev":\s?(\d{1,9})\b')
+
+
+def rev_in(chain: bytes) -> int:
+    """The revision of a chain's JSON; nothing inside of a chain has one of its own."""
+    found = _FIRST_REV.search(chain)
+    return int(found[1]) if found else 0
 
 
 # Orders, signals, events

@@ -15,6 +15,7 @@ from bus import clock, postgres
 from bus.life import Worker, pause, together
 from bus.settings import Calendar, Settings
 from gateway import app
+from gateway.chains import Chains
 from gateway.cold import Store, store_instruments
 from gateway.context import Gateway
 from gateway.directory import Directory, Fetch
@@ -100,6 +101,7 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             writer=worker.writer(None),
             directory=directory,
             history=history,
+            chains=Chains(pool, candles.chains, counted=tails["candles"].ready, migrated=migrated),
             longer=Longer(history, directory, always_open=settings.teji_calendar is Calendar.ALWAYS),
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),

@@ -20,7 +20,7 @@ from schemas.intervals import Interval, LongBar
 router = APIRouter(tags=["market data"])
 
 _MOST: Final = 5_000
-_END_OF_TIME_MS: Final = 1 << 53
+END_OF_TIME_MS: Final = 1 << 53
 _IST: Final = timezone(timedelta(hours=5, minutes=30))
 _DIGITS: Final = re.compile(r"-?\d{1,18}", re.ASCII)
 #: A `+` that was not encoded arrives as a space.
@@ -52,7 +52,7 @@ def instant(text: str | None, field: str) -> int | None:
         raise Problem.field(422, field, f"{text[:40]!r} is neither epoch milliseconds nor an ISO-8601 time") from None
     if 0 < value < _SECONDS_BELOW:
         raise Problem.field(422, field, f"{text[:40]!r} is before 1973: epoch times are in milliseconds here")
-    if not 0 <= value <= _END_OF_TIME_MS:
+    if not 0 <= value <= END_OF_TIME_MS:
         raise Problem.field(422, field, f"{text[:40]!r} is no time that a bar can have")
     return value
 
@@ -102,7 +102,7 @@ async def candles(
     from_ms, to_ms = instant(from_, "query.from"), instant(to, "query.to")
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise Problem.field(422, "query.to", "`to` is not after `from`")
-    span = Span(from_ms or 0, _END_OF_TIME_MS if to_ms is None else to_ms, limit, last=from_ms is None)
+    span = Span(from_ms or 0, END_OF_TIME_MS if to_ms is None else to_ms, limit, last=from_ms is None)
     if interval is Interval.M1:
         found = await here.history.find(instrument, span)
     else:

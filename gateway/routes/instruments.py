@@ -89,7 +89,7 @@ class Strike(BaseModel):
     put: Leg | None
 
 
-class Chain(BaseModel):
+class ChainMap(BaseModel):
     """Who is who in an option chain, with last quotes."""
 
     underlying: str
@@ -151,8 +151,8 @@ async def instrument(here: Here, key: str) -> Response:
 
 @router.get(
     "/chain",
-    summary="Option chain",
-    response_model=Chain,
+    summary="Who is who in an option chain",
+    response_model=ChainMap,
     responses=problems.responses(404, 422, 503),
 )
 async def chain(

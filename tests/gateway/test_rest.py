@@ -539,6 +539,8 @@ async def test_the_openapi_document_is_valid_and_complete(settings: Settings) ->
         "instruments/{key}",
         "instruments/{key}/expiries",
         "chain",
+        "chain/{underlying}",
+        "chain/{underlying}/history",
         "candles",
         "quotes",
         "feed",
