@@ -7,6 +7,7 @@ top. In the end every bar of the day must equal the venue's own candle, and say 
 
 import asyncio
 import contextlib
+import statistics
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,10 @@ class Scene(Pipeline):
     keys: tuple[str, ...] = ()
     jump_to_ms: int = 0
     ends: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     @property
     def venue_minute(self) -> int:
@@ -70,10 +75,10 @@ class Scene(Pipeline):
 
     async def says(self, state: str, reason: str = "", within_s: float = 0.0) -> float:
         """The feed comes to say this; the seconds that it took."""
-        began = asyncio.get_running_loop().time()
+        began = self.loop.time()
         limit_s = within_s + ALLOWANCE_S
         await self.until(lambda: live.feed_is(self, state, reason), f"feed {state}: {reason}", limit_s)
-        return asyncio.get_running_loop().time() - began
+        return self.loop.time() - began
 
     async def said(self, state: str, reason: str = "", within_s: float = 0.0) -> None:
         """The feed has said this at some time."""
@@ -146,9 +151,9 @@ def chosen(market: Exchange) -> tuple[str, ...]:
     """A few instruments of each kind, those that trade most: an index, shares, futures, options near the money."""
     listed = market.market.listing.instruments
     spot = next(each for each in listed if each.key == "NSE_INDEX|Nifty 50")
-    level = market.market.today(market.market.listing.row_of[spot.key])[-1][4]
     options = [each for each in listed if each.is_option and each.underlying_key == spot.key]
-    options.sort(key=lambda each: (each.expiry, abs((each.strike or 0) - level)))
+    middle = statistics.median(each.strike or 0.0 for each in options)
+    options.sort(key=lambda each: (each.expiry, abs((each.strike or 0.0) - middle)))
 
     def some(kind: str, count: int) -> list[Instrument]:
         return [each for each in listed if each.instrument_type == kind][:count]
@@ -158,11 +163,17 @@ def chosen(market: Exchange) -> tuple[str, ...]:
 
 @contextlib.asynccontextmanager
 async def scene(
-    redis_url: str, home: Path, sim: dict[str, Any] | None = None, *, start: bool = True, **more: Any
+    redis_url: str,
+    home: Path,
+    sim: dict[str, Any] | None = None,
+    *,
+    start: bool = True,
+    keys: tuple[str, ...] = (),
+    **more: Any,
 ) -> AsyncIterator[Scene]:
     """Everything is running, the feed is live, and the market moves on."""
     async with exchange(**{"record": False, "start": START, **(sim or {})}) as market:
-        keys = chosen(market)
+        keys = keys or chosen(market)
         given = {"teji_feed_stale_s": STALE_S, "teji_feed_ping_s": 10.0, "teji_instruments": keys, **more}
         settings = settings_for(market, redis_url, home, **given).model_copy(update={"teji_backfill": True})
         await log_in(settings)
