@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from bus import clock, embedded, postgres
+from bus import clock, embedded, log, postgres
 from bus.connection import Bus
 from bus.settings import Settings, load
 from ingest.tape import reader
@@ -86,7 +86,9 @@ class Result:
 
 
 def main(options: Options) -> int:
-    result = asyncio.run(replay(load(), options))
+    settings = load()
+    log.configure("replay", settings.teji_log, "WARNING", settings.secrets)
+    result = asyncio.run(replay(settings, options))
     _show_json(result) if options.as_json else _show(result)
     return result.code
 

@@ -9,6 +9,7 @@ that is killed loses what came in the last twentieth of a second, a machine that
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import threading
@@ -30,6 +31,7 @@ _LEVEL: Final = 5  # of zstd: the next one takes twice the time for a twentieth 
 _END_S: Final = 10.0  # a disk that hangs must not keep a process from ending
 
 QUEUE_MAX_BYTES: Final = 64 << 20
+LEAVE_FREE_BYTES: Final = 1_000_000_000  # of the disk, for Redis and Postgres: a tape must not be what stops them
 
 
 class Writer:
@@ -43,6 +45,7 @@ class Writer:
         first: int = 0,
         queue_max_bytes: int = QUEUE_MAX_BYTES,
         block_bytes: int = form.BLOCK_RAW_BYTES,
+        leave_free_bytes: int = LEAVE_FREE_BYTES,
     ) -> None:
         self.folder = folder
         self.failure = ""  # why nothing is written any more
@@ -55,6 +58,7 @@ class Writer:
         self._about = about
         self._queue_max_bytes = queue_max_bytes
         self._block_bytes = block_bytes
+        self._leave_free_bytes = leave_free_bytes
         self._queue: deque[bytes | Path | None] = deque()  # None: a new segment from here on; a path: move there
         self._put_bytes = 0  # the event loop counts what it puts, the thread what it takes: nothing to lock
         self._taken_bytes = 0
@@ -128,6 +132,7 @@ class Writer:
 
     def _open(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._check_room()
         number = 1 + max((int(path.stem) for path in self.folder.glob("[0-9]*.tape")), default=0)
         path = self.folder / f"{number:04}.tape"
         self._tail_path = path.with_suffix(".tail")
@@ -223,6 +228,12 @@ class Writer:
         if self._unsynced and self._tail >= 0 and (now or now_s - self._synced_s >= _SYNC_S):
             os.fdatasync(self._tail)
             self._synced_s, self._unsynced = now_s, False
+            self._check_room()
+
+    def _check_room(self) -> None:
+        disk = os.statvfs(self.folder)
+        if disk.f_bavail * disk.f_frsize < self._leave_free_bytes:
+            raise OSError(errno.ENOSPC, f"less than {self._leave_free_bytes / 1e9:g} GB are free")
 
     def _append(self, handle: int, data: bytes) -> None:
         left = memoryview(data)

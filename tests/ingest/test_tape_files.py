@@ -232,6 +232,14 @@ def test_tapes_are_listed_with_what_is_known_of_them(tmp_path: Path) -> None:
 # Too many
 
 
+def test_a_tape_leaves_room_for_the_others_on_the_disk(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "tape", ABOUT, leave_free_bytes=1 << 60)
+    until(lambda: bool(writer.failure), "it says so")
+    assert writer.failure == "less than 1.15292e+09 GB are free"
+    assert not writer.put(b"x")
+    assert not list((tmp_path / "tape").iterdir())
+
+
 def test_old_sessions_go_first_and_what_is_written_stays(tmp_path: Path) -> None:
     for day in (10, 13, 18, 19):
         written(tmp_path / f"2026-11-{day}" / "tape", some_records(50, size=2000))
