@@ -68,8 +68,8 @@ class Side:
 
 def total(values: Floats) -> float:
     """Sum of what is known; NaN where nothing is."""
-    known = values[~np.isnan(values)]
-    return float(known.sum()) if known.size else NAN
+    unknown = np.isnan(values)
+    return NAN if unknown.all() else float(values.sum(where=~unknown))
 
 
 def ratio(puts: float, calls: float) -> float:
@@ -89,12 +89,15 @@ def pcr_by_strike(calls: Floats, puts: Floats) -> Floats:
 
 def pain(strikes: Floats, call_oi: Floats, put_oi: Floats) -> Floats:
     """pain(K*) = sum over K of OI_c max(K* - K, 0) + OI_p max(K - K*, 0); none where there is no open interest."""
-    calls, puts = np.nan_to_num(call_oi), np.nan_to_num(put_oi)
-    if not (calls.any() or puts.any()):
+    calls, puts = np.where(call_oi > 0, call_oi, 0.0), np.where(put_oi > 0, put_oi, 0.0)
+    n_calls, n_puts = calls.cumsum(), puts.cumsum()
+    if not n_calls[-1] + n_puts[-1] > 0:
         return np.full(len(strikes), NAN)
-    below = strikes * np.cumsum(calls) - np.cumsum(calls * strikes)
-    above = np.cumsum((puts * strikes)[::-1])[::-1] - strikes * np.cumsum(puts[::-1])[::-1]
-    return (below + above).round(_PAIN_DECIMALS)
+    value_calls, value_puts = (calls * strikes).cumsum(), (puts * strikes).cumsum()
+    below = strikes * n_calls - value_calls
+    above = value_puts[-1] - value_puts - strikes * (n_puts[-1] - n_puts)
+    pains: Floats = (below + above).round(_PAIN_DECIMALS)
+    return pains
 
 
 def max_pain(strikes: Floats, pains: Floats, forward: float) -> float:
@@ -194,16 +197,18 @@ def signed(calls: Floats, puts: Floats) -> Floats:
 
 def counted_pct(calls: Side, puts: Side) -> float:
     """100 OI of the options that have Greeks / OI of all: how much of the chain the exposures speak of."""
-    oi, has = np.concatenate([calls.oi, puts.oi]), ~np.isnan(np.concatenate([calls.gamma, puts.gamma]))
-    return 100.0 * ratio(float(np.nansum(oi[has])), float(np.nansum(oi)))
+    counted = sum(float(side.oi[(side.oi > 0) & ~np.isnan(side.gamma)].sum()) for side in (calls, puts))
+    return 100.0 * ratio(counted, sum(float(side.oi[side.oi > 0].sum()) for side in (calls, puts)))
 
 
 def zero_level(strikes: Floats, net: Floats, forward: float) -> float:
     """K where the sum of `net` from the lowest strike up crosses zero, on a straight line between two strikes; of
     several crossings the one nearest F."""
-    sums = np.cumsum(np.nan_to_num(net))
-    strikes, sums = strikes[sums != 0], sums[sums != 0]
-    at = np.flatnonzero(sums[:-1] * sums[1:] < 0)
+    sums = np.where(np.isnan(net), 0.0, net).cumsum()
+    some = sums != 0
+    strikes, sums = strikes[some], sums[some]
+    above = sums > 0
+    at = np.flatnonzero(above[:-1] != above[1:])
     if not at.size:
         return NAN
     crossings = strikes[at] + (strikes[at + 1] - strikes[at]) * sums[at] / (sums[at] - sums[at + 1])

@@ -33,9 +33,8 @@ _CHANGES: Final[Words] = np.array([None, OiChangeFrom.FIRST_SEEN.value, OiChange
 def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, Any], seen: Mapping[str, Any]) -> bytes:
     """NaN becomes null. `common`: what the underlying's chains share; `seen`: rev, silent shards, rate."""
     layout, fwd = of.layout, of.forward
-    places = np.concatenate([layout.calls, layout.puts])
-    options = _options(minute, places, of.solved)
-    uncovered = int(np.count_nonzero((minute.rec["covered"][places] != 1) & (places != NOBODY)))
+    options = _options(minute, layout.places, of.solved)
+    uncovered = int(np.count_nonzero((minute.rec["covered"][layout.places] != 1) & (layout.places != NOBODY)))
     count = len(layout.strikes)
     columns = [column.tolist() for column in found.by_strike.values()]
     rows = zip(layout.strikes.tolist(), options[:count], options[count:], *columns, strict=True)
@@ -87,7 +86,7 @@ def _options(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[
 def _models(
     solved: npt.NDArray[Any], price: npt.NDArray[np.float64], is_mid: npt.NDArray[np.bool_]
 ) -> Sequence[Fields]:
-    columns = [(solved[name].round(places) + 0.0).tolist() for name, places in DECIMALS.items()]
+    columns = [solved[name].tolist() for name in DECIMALS]
     sources = _PRICES[np.where(np.isnan(price), 0, 1 + is_mid)].tolist()
     flags = _FLAGS[solved["flag"]].tolist()
     return [dict(zip(_MODEL, row, strict=True)) for row in zip(*columns, price.tolist(), sources, flags, strict=True)]

@@ -19,6 +19,7 @@ NOBODY: Final = -1
 
 Floats = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,9 @@ class ChainLayout:
     strikes: Floats  # ascending
     calls: I64  # their places
     puts: I64
+    places: I64  # of the calls, then of the puts; and of each of these:
+    strike_of_place: Floats
+    is_call: Bools
     future: int
     spot: int
 
@@ -77,14 +81,18 @@ class _Chain:
 
 
 def _chain(underlying: str, expiry: date, made: _Chain, future: int, places: Mapping[str, int]) -> ChainLayout:
-    rows = sorted(made.strikes.items())
+    strikes = np.array(sorted(made.strikes), np.float64)
+    calls, puts = np.array([made.strikes[strike] for strike in sorted(made.strikes)], np.int64).T
     return ChainLayout(
         underlying=underlying,
         expiry=expiry,
         last_trade_ms=made.last_trade_ms,
-        strikes=np.array([strike for strike, _ in rows], np.float64),
-        calls=np.array([call for _, (call, _) in rows], np.int64),
-        puts=np.array([put for _, (_, put) in rows], np.int64),
+        strikes=strikes,
+        calls=calls,
+        puts=puts,
+        places=np.concatenate([calls, puts]),
+        strike_of_place=np.tile(strikes, 2),
+        is_call=np.repeat([True, False], len(strikes)),
         future=future,
         spot=places.get(underlying, NOBODY),
     )

@@ -119,7 +119,7 @@ class Priced:
     layout: ChainLayout
     years: float
     forward: Forward
-    solved: npt.NDArray[Any]  # black76.OPTION of each strike's call, then of each strike's put
+    solved: npt.NDArray[Any]  # black76.OPTION of each of the layout's places, rounded
 
 
 def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[Priced]:
@@ -128,20 +128,20 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
         return []
     years = black76.years(float(minute.end_ms), [float(of.last_trade_ms) for of in chains]).tolist()
     forwards = [_forward(minute, of, rate, left) for of, left in zip(chains, years, strict=True)]
-    sizes = [2 * len(of.strikes) for of in chains]
+    sizes = [len(of.places) for of in chains]
     solved = black76.solve(
-        np.concatenate([minute.price[side] for of in chains for side in (of.calls, of.puts)]),
+        np.concatenate([minute.price[of.places] for of in chains]),
         np.repeat([one.value for one in forwards], sizes),
-        np.concatenate([of.strikes for of in chains for _ in "cp"]),
+        np.concatenate([of.strike_of_place for of in chains]),
         np.repeat(years, sizes),
-        np.concatenate([np.repeat([True, False], len(of.strikes)) for of in chains]),
+        np.concatenate([of.is_call for of in chains]),
         rate,
     )
-    made, start = [], 0
-    for of, left, found, size in zip(chains, years, forwards, sizes, strict=True):
-        made.append(Priced(of, left, found, solved[start : start + size]))
-        start += size
-    return made
+    for name, places in DECIMALS.items():
+        solved[name] = solved[name].round(places) + 0.0  # no negative zero
+    ends = np.cumsum(sizes).tolist()
+    parts = [solved[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+    return [Priced(*one) for one in zip(chains, years, forwards, parts, strict=True)]
 
 
 def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forward:
@@ -198,9 +198,9 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
 def _side(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[Any]) -> Side:
     return Side(
         price=minute.price[places],
-        iv=solved["iv"].round(DECIMALS["iv"]),
-        delta=solved["delta"].round(DECIMALS["delta"]),
-        gamma=solved["gamma"].round(DECIMALS["gamma"]),
+        iv=solved["iv"],
+        delta=solved["delta"],
+        gamma=solved["gamma"],
         oi=minute.oi[places],
         oi_change=minute.oi_change[places],
         volume=minute.volume[places],
@@ -250,11 +250,17 @@ def _exposures(of: Priced, calls: Side, puts: Side, spot: float, rate: float) ->
     strikes, fwd = of.layout.strikes, of.forward.value
     at = fwd if math.isnan(spot) else spot
     where = None if math.isnan(at) else ExposureAt.FORWARD if math.isnan(spot) else ExposureAt.SPOT
-    net = analytics.signed(analytics.gex(calls, at), analytics.gex(puts, at))
-    delta = analytics.signed(analytics.dex(calls, at), analytics.dex(puts, at))
-    of_calls = analytics.vanna_charm(calls, strikes, fwd, at, of.years, rate)
-    of_puts = analytics.vanna_charm(puts, strikes, fwd, at, of.years, rate)
-    vanna, charm = (analytics.signed(one, other) for one, other in zip(of_calls, of_puts, strict=True))
+    sides = [
+        np.stack(
+            [
+                analytics.gex(side, at),
+                analytics.dex(side, at),
+                *analytics.vanna_charm(side, strikes, fwd, at, of.years, rate),
+            ]
+        )
+        for side in (calls, puts)
+    ]
+    net, delta, vanna, charm = analytics.signed(*sides)
     fields = {
         "exposure_at": where,
         "exposure_oi_pct": rounded(analytics.counted_pct(calls, puts), PERCENT),
