@@ -1,9 +1,21 @@
 """Black-76 on the forward of an expiry: implied volatility, price and Greeks of European options, over whole arrays.
 
 Units are the venue's: theta per calendar day, vega per volatility point, rho per point of the interest rate (the
-forward held). `iv` is a fraction: 0.15 is 15 %. Delta and gamma are to the forward.
+forward held). `iv` is a fraction: 0.15 is 15 %. Delta and gamma are to the forward. docs/greeks.md is the guide.
 
 A record whose flag is not OK has NaN in every number: nothing here is a start value, and nothing is 0 that is unknown.
+
+A textbook solver fails in three ways, and the file is built around them:
+
+* In the money a price is mostly intrinsic value, and subtracting that leaves rounding noise. Here the difference is
+  taken with twice the digits, and where nothing is left in the price itself the flag says so (DETERMINED).
+* Φ(d1) and Φ(d2) cancel: at the money, where they are nearly the same, and far out, where both are tiny. Here the
+  price is its own derivative times a difference of Mills ratios, which neither overflows nor underflows, and cancels no
+  more than the volatility can bear. For short times that difference is a series.
+* Newton's method crawls where the price is flat in the volatility, which is nearly everywhere. Here it is the price's
+  logarithm, or that of what lacks to the bound, that is solved for, by steps of fourth order. Two are enough from the
+  starts below for any option of a market; a bracket guards the rest. (The idea of such transformations is P. Jäckel's,
+  "Let's be rational", 2015.)
 """
 
 import math
@@ -37,7 +49,7 @@ DETERMINED: Final = 1e-9
 
 
 class Flag(IntEnum):
-    """Why a record has no numbers. Where several apply, the first in the order of `_flag` is told."""
+    """Why a record has no numbers. `_known` and `_deviation` say which comes first."""
 
     OK = 0
     NO_PRICE = 1  # NaN, infinite, zero or negative; for `value` and `greeks` the same of the volatility
@@ -129,9 +141,10 @@ _SQRT_2PI: Final = 2.5066282746310002
 _LOG_SQRT_2PI: Final = 0.9189385332046727
 _EPSILON: Final = 2.0**-52
 _DENORMAL: Final = 5e-324
+_DEEP: Final = 1e-290  # a quotient below may have lost digits
 
 _FAR: Final = 50.0  # no double is the price of an option with z beyond
-_STEPS_MAX: Final = 60
+_STEPS_MAX: Final = 60  # of which any option of a market takes two
 _ROUNDING: Final = 1e-13
 _CLOSE: Final = 1e-5  # a step of this size leaves an error of its fourth power
 _SERIES: Final = 0.2  # below this t the seven terms of `_ratio` are exact to a double
@@ -236,8 +249,8 @@ def _density(z: float, t: float) -> float:
 def _ratio(z: float, t: float) -> float:
     """Normalised price over its derivative: Y(t - z) - Y(-t - z) with Y = Φ/φ, for small t or z >= t.
 
-    For small t the difference is a series in the odd derivatives of Y at -z, which follow from Y' = 1 - zY. Half of
-    the digits may cancel far from the money; there the price falls so steeply that the volatility loses none.
+    For small t the difference is a series in the odd derivatives of Y at -z, which follow from Y' = 1 - zY. Up to
+    three digits cancel far from the money; there the price falls so steeply that the volatility loses none.
     """
     if not (t < _SERIES and z * t < 3.0):
         return _mills(max(z - t, 0.0)) - _mills(z + t)
@@ -336,6 +349,7 @@ def _high(b: float, rest: float, x: float, top: float, bend: float) -> tuple[flo
     over = -math.log(rest / top) if b > 0.5 * top else -math.log1p(-b / top)
     over = max(over - y0, 0.0)
     slope = 2.0 * low * _SQRT_2PI * (1.0 - bend / top)
+    # s² by -ln(1 - b/top): its value and slope at the bend, 2π times the square at the money, a slope of 8 far up
     s = math.sqrt(low * low + over * (slope + 6.283185307179586 * over) / (1.0 + 0.7853981633974483 * over))
     s = max(s, _SQRT_2PI * b)  # b' is never above 1 / sqrt(2π)
     for _ in range(_STEPS_MAX):
@@ -395,12 +409,12 @@ def _deviation(
     x = _distance(forward, strike)
     bend = top * (0.5 - _mills(math.sqrt(2.0 * x)) / _SQRT_2PI) if x > 0.0 else 0.0
     if b < bend:
-        s, ratio = _low(math.log(b) if b > 1e-290 else math.log(left) - math.log(per), x)
+        s, ratio = _low(math.log(left) - math.log(per) if b < _DEEP else math.log(b), x)
     else:
         s, ratio = _high(b, rest, x, top, bend)
     if s >= _SMALL and _determined(price, left, 1.1 * ratio, root):
         return _OK, s
-    z, t = x / s, 0.5 * s  # the ratio was that of the last step but one
+    z, t = x / s, 0.5 * s  # close to the limit it has to be the ratio at s, not the one at the step before
     ratio = _ratio(z, t) if b < bend or t < _SERIES else b / _density(z, t)
     return _OK if s >= _SMALL and _determined(price, left, ratio, root) else _UNDETERMINED, s
 

@@ -158,6 +158,7 @@ def test_prices_in_another_unit_change_no_bit_of_the_volatility(
     forward, ratio, time, vol, rate = option
     strike = forward * ratio
     price = value(vol, forward, strike, time, is_call, rate)
+    assume(price > 1e-250)  # denormals have other digits in another unit
     here = solve(price, forward, strike, time, is_call, rate)
     there = solve(unit * price, unit * forward, unit * strike, time, is_call, rate)
     assert here["flag"] == there["flag"]
