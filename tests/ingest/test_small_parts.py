@@ -54,6 +54,13 @@ def test_waits_double_up_to_a_limit_and_are_jittered() -> None:
     assert all(30.0 <= wait <= 60.0 for wait in waits[8:])
 
 
+def test_a_limit_of_ones_own_can_be_lower() -> None:
+    backoff = Backoff(Random(1))
+    waits = [backoff.next_s(0.25, 10.0) for _ in range(12)]
+    assert max(waits) <= 10.0
+    assert min(waits[8:]) >= 5.0
+
+
 def test_only_a_connection_that_has_lived_well_ends_the_doubling() -> None:
     backoff = Backoff(Random(1))
     for _ in range(5):
