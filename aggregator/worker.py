@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final
 
@@ -28,12 +28,16 @@ from schemas.commands import FeedBackfill
 from schemas.errors import Misconfigured, Rejected
 from schemas.events import Event, EventKind
 from schemas.terms import Terms
-from schemas.ticks import FeedMark, SessionClass
+from schemas.ticks import FeedMark, SessionClass, TickBatch
 
 log = structlog.get_logger("aggregator")
 
 NAME: Final = "aggregator"
 _READ_ENTRIES_MAX: Final = 500
+_READ_ENTRIES_FIRST: Final = (
+    20  # nobody knows how large they are; a commit that is too large would fail again and again
+)
+_HISTORY_WEIGHT: Final = 16  # what leaves for a minute of history is so much larger than its JSON
 _READ_BYTES: Final = 4_000_000  # entries grow with the load; a read stays about this large
 _READ_BLOCK_MS: Final = 500
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
@@ -81,7 +85,7 @@ class Shard:
         self._silent = False  # we have said that ingest is away
         self._since_ms = 0  # by Redis's clock: nobody was silent before
         self._forgot = False  # the memory is lost, and nobody has been told yet what is missing with it
-        self._read_entries = _READ_ENTRIES_MAX
+        self._read_entries = _READ_ENTRIES_FIRST
         self._committed_s = 0.0
         self._commit_every_s = _COMMIT_S
 
@@ -123,7 +127,7 @@ class Shard:
     async def _fold(self, inbox: Inbox, batch: Batch) -> list[Output]:
         outputs = [output for missed in batch.missed for output in await self._missed(missed)]
         if batch.entries:
-            size = sum(len(entry.fields.get(b"rec", b"")) for entry in batch.entries) / len(batch.entries)
+            size = sum(map(_weight, batch.entries)) / len(batch.entries)
             self._read_entries = max(1, min(_READ_ENTRIES_MAX, int(_READ_BYTES / (2 * size + 1))))
         bars = 0
         for at, entry in enumerate(batch.entries):
@@ -144,14 +148,7 @@ class Shard:
 
     async def _look_up(self, entries: Iterable[Entry]) -> None:
         """The terms of what the first of these entries needs before it can go on, and the others will."""
-        keys: dict[str, None] = {}
-        ts = 0
-        for entry in entries:
-            with contextlib.suppress(ValueError):  # those are set aside when it is their turn
-                batch = ticks.unpack(entry.fields)
-                keys |= dict.fromkeys(batch.keys if len(batch.rec) else ())
-                ts = max(ts, batch.ts)
-        wanted = self._builder.due(keys, ts)
+        wanted, ts = self._builder.due(_unpacked(entries))
         (found,) = await self._bus.packet(("HMGET", streams.terms(self._number), *wanted))
         self._builder.know({key: _terms(key, body) for key, body in zip(wanted, found, strict=True)}, ts)
 
@@ -245,6 +242,12 @@ class Shard:
         return self._last
 
 
+def _unpacked(entries: Iterable[Entry]) -> Iterator[TickBatch]:
+    for entry in entries:
+        with contextlib.suppress(ValueError):  # those are set aside when it is their turn
+            yield ticks.unpack(entry.fields)
+
+
 def _terms(key: str, body: bytes | None) -> Terms | None:
     try:
         return Terms.model_validate_json(body) if body else None
@@ -261,6 +264,11 @@ def _measure(shard: int, drift: Drift) -> None:
         for stat, part in (("median", 50), ("p95", 95)):
             value = float(np.percentile(away, part)) if len(away) else np.nan
             metrics.GREEKS_DRIFT.labels(str(shard), name, stat).set(value)
+
+
+def _weight(entry: Entry) -> int:
+    """About how many bytes of outputs and work an entry makes."""
+    return len(entry.fields.get(b"rec", b"")) + _HISTORY_WEIGHT * len(entry.fields.get(b"bars", b""))
 
 
 def _print(trade: Printed) -> Output:
