@@ -189,7 +189,7 @@ class BarBuilder:
                 self._advance(int(rec[at]["ts"]), out)
             elif why == kernel.UNKNOWN:
                 self._register(batch)
-                out.wanted = tuple(self.due(batch.keys, batch.ts))
+                out.wanted = tuple(self.due([batch])[0])
                 if out.wanted:
                     self._rest = batch, at, level, out
                     return
@@ -263,13 +263,17 @@ class BarBuilder:
 
     # Terms
 
-    def due(self, keys: Iterable[str], ts: int) -> list[str]:
-        """Of these instruments, those whose terms have not been told in this hour of venue time: the exchange gives the
-        number of an expired contract to another one."""
-        if not self._asks:
-            return []
+    def due(self, batches: Iterable[TickBatch]) -> tuple[list[str], int]:
+        """Of the instruments of these entries, those whose terms have not been told in this hour of venue time, since
+        the exchange gives the number of an expired contract to another one; and as of which time."""
+        keys: dict[str, None] = {}
+        ts = 0
+        for batch in batches:
+            if self._asks and len(batch.rec):
+                keys |= dict.fromkeys(batch.keys)
+                ts = max(ts, int(batch.rec["ts"].max()))
         rows = ((key, int(kernel.find(self._slots, self._rows, instrument_id(key)))) for key in keys)
-        return [key for key, row in rows if row < 0 or self._rows[row]["ask_from"] <= ts]
+        return [key for key, row in rows if row < 0 or self._rows[row]["ask_from"] <= ts], ts
 
     def know(self, terms: Mapping[str, Terms | None], ts: int) -> None:
         """The terms of instruments as of venue time `ts`; None for what has none."""
