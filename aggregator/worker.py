@@ -34,9 +34,7 @@ log = structlog.get_logger("aggregator")
 
 NAME: Final = "aggregator"
 _READ_ENTRIES_MAX: Final = 500
-_READ_ENTRIES_FIRST: Final = (
-    20  # nobody knows how large they are; a commit that is too large would fail again and again
-)
+_READ_ENTRIES_FIRST: Final = 20  # not yet known to be small: a commit that outlasts its time does so again and again
 _HISTORY_WEIGHT: Final = 16  # what leaves for a minute of history is so much larger than its JSON
 _READ_BYTES: Final = 4_000_000  # entries grow with the load; a read stays about this large
 _READ_BLOCK_MS: Final = 500
