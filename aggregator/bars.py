@@ -312,6 +312,8 @@ class BarBuilder:
         if first < now:
             for moment in moments.skipped(self._rows[: len(self._keys)], first, now - MINUTE_MS):
                 self._moments[moment.minute] = moment
+            if self._shards > 1:  # nothing of ours trades, or we have nothing: the others' panels wait for this one
+                self._moments.setdefault(first, moments.nothing(first))
 
     def _leave(self, out: Produced) -> None:
         """Closed bars that were never published or have changed since, by minute and then by key; and the panels."""

@@ -87,6 +87,11 @@ def take(rows: Rows, minute: int) -> Moment | None:
     return Moment(minute, at, seen)
 
 
+def nothing(minute: int) -> Moment:
+    """To say that there is nothing to say."""
+    return Moment(minute, np.empty(0, np.int64), np.empty(0, PANEL))
+
+
 def _trades(rows: Rows, minute: int) -> Bools:
     """Whether a part of the minute belongs to the row's continuous session, as far as its hours are known."""
     end = minute + MINUTE_MS

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
@@ -178,8 +179,11 @@ def test_every_shard_of_underlyings_gets_its_part_and_nothing_is_in_two(steps: l
     batches = as_batches(steps, 3)
     one, three = build(1), build(3)
     together = panels_of([add(one, batch) for batch in batches])
-    apart = panels_of([add(three, batch) for batch in batches])
-    assert [part.to for part in apart] == [0, 1, 2] * len(together)  # empty ones too
+    everything = panels_of([add(three, batch) for batch in batches])
+    assert [part.to for part in everything] == [0, 1, 2] * (len(everything) // 3)  # empty ones too
+    minutes = {part.ts for part in together}
+    assert not any(part.keys for part in everything if part.ts not in minutes)  # others wait for a word of us
+    apart = [part for part in everything if part.ts in minutes]
     for at, part in enumerate(together):
         its = apart[3 * at : 3 * at + 3]
         assert {each.ts for each in its} == {part.ts}
@@ -337,6 +341,20 @@ def test_silent_minutes_have_panels_and_those_outside_the_session_have_none() ->
     assert bars_of(produced)[1:] == []  # and nothing is invented
 
 
+def test_a_shard_that_has_nothing_to_tell_says_so_where_others_wait_for_it() -> None:
+    def told(shards: int, *batches: Any) -> list[tuple[int, int, int]]:
+        builder = BarBuilder(lambda *_: [(T0, T0 + MINUTE)], asks=True, shards=shards, rate=RATE)
+        marks = [mark(T0 + s * 1000, FeedMark.LIVE) for s in range(5, 200)]
+        parts = panels_of([add(builder, batch) for batch in (*batches, *marks)])
+        return [(part.to, (part.ts - T0) // MINUTE, len(part.keys)) for part in parts]
+
+    assert told(1) == []
+    assert told(2) == [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 2, 0), (1, 2, 0)]
+    rests = told(2, entry([traded(CALL, T0 + 1000, 3.0, base=True)]))
+    assert sum(keys for _, minute, keys in rests if minute == 0) == 1
+    assert [keys for _, minute, keys in rests if minute > 0] == [0, 0, 0, 0]
+
+
 def test_a_leap_of_venue_time_tells_the_newest_minutes_that_the_feed_covered() -> None:
     builder = build()
     produced = [
@@ -380,6 +398,16 @@ def test_terms_are_asked_for_once_an_hour_of_venue_time() -> None:
             builder.know({CALL: Terms(**TERMS[CALL])}, ts)
             builder.go_on()
     assert asked == [(CALL,), (), (), (CALL,), ()]
+
+
+def test_an_entry_with_an_older_time_than_its_records_asks_once_and_goes_on() -> None:
+    builder = build()
+    lagging = replace(entry([traded(CALL, T0 + 7_200_000, 3.0, base=True)]), ts=T0)
+    assert builder.add(lagging).wanted == (CALL,)
+    wanted, ts = builder.due([lagging])
+    builder.know(dict.fromkeys(wanted), ts)
+    assert builder.go_on().wanted == ()
+    assert builder.add(lagging).wanted == ()
 
 
 def test_a_number_that_was_given_to_another_contract_is_priced_by_the_new_terms() -> None:
