@@ -138,6 +138,7 @@ async def test_a_power_cut_at_any_commit_changes_no_byte(
     redis_url: str, shards: int, after: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "_READ_ENTRIES_MAX", 2)
+    monkeypatch.setattr(worker, "_READ_ENTRIES_FIRST", 2)
     monkeypatch.setattr(worker, "_COMMIT_S", 0.0)
     monkeypatch.setattr(worker, "_COMMIT_BYTES_PER_S", 1e15)  # a commit for every read
     entries = minutes()
