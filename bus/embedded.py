@@ -17,7 +17,7 @@ from bus.embedded_redis import binary as redis_binary
 from bus.settings import Settings
 from schemas.errors import Misconfigured
 
-__all__ = ["Servers", "redis_binary", "servers"]
+__all__ = ["Servers", "redis_binary", "revive", "servers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,25 @@ def _start(home: Path, settings: Settings, want_redis: bool, want_postgres: bool
         if want_postgres:
             postgres_url = embedded_postgres.start(home / "postgres")
     return Servers(redis_url, postgres_url, socket)
+
+
+def revive(settings: Settings) -> list[str]:
+    """Start those of our embedded servers again that have died. Returns their names.
+
+    For a process that uses both. They come back where they were, with their data. Raises Misconfigured where one does
+    not come up; a Postgres waits in vain as long as parts of its former self are still on their way out.
+    """
+    home = settings.home
+    with _starting(home):
+        died = []
+        if not settings.redis_url and not embedded_redis.listens(home / "redis"):
+            _, wait = embedded_redis.start(home / "redis")
+            wait()
+            died.append("Redis")
+        if not settings.postgres_url and not embedded_postgres.listens(home / "postgres"):
+            embedded_postgres.start(home / "postgres")
+            died.append("Postgres")
+    return died
 
 
 def _unix_url(path: Path) -> str:

@@ -54,6 +54,11 @@ def start(folder: Path) -> str:
     return f"postgresql://{_ROLE}@/{_ROLE}?host={quote(str(sockets))}"
 
 
+def listens(folder: Path) -> bool:
+    """Is there one? It may be busy."""
+    return daemon.listens(daemon.socket_folder(folder, _SOCKET, _account(folder)) / _SOCKET)
+
+
 def _command(data: str, sockets: str) -> list[str | Path]:
     """No TCP port; sockets for nobody else."""
     escaped = sockets.replace('"', '""')

@@ -64,6 +64,11 @@ def start(folder: Path) -> tuple[Path, Callable[[], None]]:
     return socket_path, wait
 
 
+def listens(folder: Path) -> bool:
+    """Is there one? It may be busy."""
+    return daemon.listens(_socket_of(folder))
+
+
 def _answers(socket_path: Path) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)

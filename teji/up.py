@@ -30,6 +30,7 @@ from teji.screen import Screen
 _HEALTH_EVERY_S: Final = 0.1
 _HEALTH_TIMEOUT_S: Final = 5.0
 _LOGIN_WAIT_S: Final = 15.0
+_SERVERS_EVERY_S: Final = 1.0
 
 _WORKERS: Final = ("ingest", "aggregator", "gateway")
 
@@ -150,6 +151,7 @@ async def _start(
     if not stop.is_set():
         crew.start(plan.program("gateway", both))
         group.create_task(_introduce(plan, both, screen, stop))
+        group.create_task(_keep_servers(plan, screen, stop))
 
 
 def _start_exchange(plan: Plan, crew: Crew, group: asyncio.TaskGroup, stop: asyncio.Event) -> asyncio.Event:
@@ -168,6 +170,16 @@ async def _start_ingest(plan: Plan, redis: Servers, crew: Crew, logged_in: async
     await _either(logged_in, stop, _LOGIN_WAIT_S)
     if not stop.is_set():
         crew.start(plan.program("ingest", redis))
+
+
+async def _keep_servers(plan: Plan, screen: Screen, stop: asyncio.Event) -> None:
+    """Embedded servers that die are started again, with their data; the workers wait for them meanwhile."""
+    while not await life.pause(stop, _SERVERS_EVERY_S):
+        try:
+            for name in await asyncio.to_thread(embedded.revive, plan.settings):
+                screen.say(f"{name} had died; started again, with its data", warning=True)
+        except Misconfigured as error:
+            screen.say(f"{error} Trying again.", warning=True)
 
 
 async def _either(one: asyncio.Event, other: asyncio.Event, timeout_s: float) -> None:

@@ -128,6 +128,28 @@ def test_both_come_up_in_one_process_again_and_again_with_their_data(tmp_path: P
         wait_for_the_end_of(*pids)
 
 
+def test_servers_that_died_are_started_again_where_they_were_with_their_data(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path / "home")
+    with embedded.servers(settings) as servers:
+        assert embedded.revive(settings) == []
+        ask(servers, "SET", "kept", "yes")
+        select(servers, "CREATE TABLE kept AS SELECT 7 AS n")
+        for pid in (pid_of_redis(settings.home), pid_of_postgres(settings.home)):
+            os.kill(pid, signal.SIGKILL)
+            wait_for_the_end_of(pid)
+        came_back: list[str] = []
+
+        def both() -> bool:
+            with suppress(Misconfigured):  # the rest of Postgres is still on its way out
+                came_back.extend(embedded.revive(settings))
+            return len(came_back) == 2
+
+        until_sync(both, "both are back", 60)
+        assert came_back == ["Redis", "Postgres"]
+        assert ask(servers, "GET", "kept") == b"yes"
+        assert select(servers, "SELECT n FROM kept") == 7
+
+
 def test_no_server_listens_on_a_port(tmp_path: Path) -> None:
     with embedded.servers(settings_in(tmp_path)) as servers:
         assert ask(servers, "CONFIG", "GET", "port") == {b"port": b"0"}

@@ -19,6 +19,7 @@ from bus.embedded import Servers
 from bus.settings import TradingMode, Venue
 from schemas.errors import Misconfigured
 from teji import ports, up
+from tests.bus.facts import until_sync
 from tests.conftest import settings_in
 from tests.teji.commands import command, environment, teji
 
@@ -152,6 +153,24 @@ def test_a_dead_worker_comes_back_and_a_second_supervisor_is_refused(tmp_path: P
 
         started.until(r'(?s)SIGKILL.*"event": "started", "worker": "aggregator"')
         assert started.pids()["aggregator"] != first
+
+
+@pytest.mark.slow
+def test_servers_that_are_killed_come_back_and_everything_goes_on(tmp_path: Path) -> None:
+    with running(tmp_path, TEJI_LOG="json") as started:
+        url = started.until_ready()
+        assert first_event(f"{url}/api/v1/stream/candles") == "event: candle"
+        for name, file in (("Redis", "redis/redis.pid"), ("Postgres", "postgres/postmaster.pid")):
+            os.kill(int((tmp_path / ".teji" / file).read_text().split()[0]), signal.SIGKILL)
+            started.until(f"{name} had died; started again, with its data")
+        assert first_event(f"{url}/api/v1/stream/candles") == "event: candle"
+        until_sync(lambda: health(url) == "ok", "everything works again", START_S)
+    assert not re.search(r"(ingest|aggregator|gateway) (was ended|ended with)", "".join(started.err))
+
+
+def health(url: str) -> str:
+    with httpx.Client(trust_env=False) as client:
+        return str(client.get(f"{url}/health").json()["status"])
 
 
 @pytest.mark.slow
