@@ -3,6 +3,6 @@
 The only folder that knows all others; nothing imports it.
 """
 
-from schemas.version import VERSION as __version__
+from schemas import version
 
-__all__ = ["__version__"]
+__version__ = version.VERSION

@@ -22,6 +22,9 @@ from schemas import streams
 
 #: What a replay gives, in the order in which it is hashed.
 FAMILIES: Final = {"candles": streams.candles, "chain": streams.chain}
+#: Who makes it, one behind the other, and what each of them reads.
+READERS: Final = {"candles": ("aggregator",), "chain": ("aggregator", "chain")}
+SOURCES: Final = {"aggregator": streams.ticks, "chain": streams.panel}
 
 _AHEAD_BYTES: Final = 16 << 20  # of entries that the aggregator has yet to read
 _KEPT: Final = 200_000  # entries of an output stream
