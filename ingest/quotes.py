@@ -11,7 +11,7 @@ from schemas.streams import shard_of
 from schemas.ticks import TICK
 
 _EVERY_S: Final = 1.0
-_AT_ONCE: Final = 250  # encoding them holds up the frames for some milliseconds
+_AT_ONCE: Final = 50  # encoding them holds up the frames for half a millisecond
 
 #: Instrument -> its TICK record.
 States = Mapping[str, Any]

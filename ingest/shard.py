@@ -152,7 +152,8 @@ class Shard:
                 self._quiet_s = clock.monotonic_s()
             if self._tape.wants_cut and not self._box:
                 await self._tape.cut()
-            await self._write_quotes()
+            while await self._write_quotes() and not self.due.is_set():
+                pass  # as long as no frame waits for it
             await self._write_missing()
             if now_s - self._state_s >= _STATE_S:
                 await self._write_filled_to(now_s)

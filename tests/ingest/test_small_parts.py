@@ -195,11 +195,11 @@ def test_quotes_are_taken_once_a_second_and_handed_out_in_parts_until_all_are_wr
     quotes = Quotes(merger.take, 1)
     merger.changed = {f"NSE_FO|{n}": float(n) for n in range(600)}
     found: dict[str, float] = {}
-    for part in range(4):
-        states = quotes.due(0, 100.0 + part / 10)
+    for part in range(13):
+        states = quotes.due(0, 100.0 + part / 100)
         found |= ltp(states)
         quotes.written(0, states)
-        assert len(states) <= 250
+        assert len(states) <= 50
     assert found == {f"NSE_FO|{n}": float(n) for n in range(600)}
     assert merger.asked == 1
 
