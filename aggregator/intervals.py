@@ -117,6 +117,7 @@ class _Day:
 
 
 _REV: Final = (MINUTE.names or ()).index("rev")
+_Due = tuple[Interval, Window, _Day]
 
 
 def _grown(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -225,24 +226,28 @@ class Longer:
 
     def _leave(self) -> Iterator[Long]:
         self._expected = (((), 0), [])
+        due: list[_Due] = []
         for end_ms in sorted(end_ms for end_ms in self._due if end_ms <= self._closed_ms):
             found = self._due.pop(end_ms)
             for interval, start_ms in sorted(found, key=lambda one: (LONGER.index(one[0]), one[1])):
-                keys = sorted(found[interval, start_ms])
-                yield from self._bars(interval, Window(start_ms, end_ms), [self._days[key] for key in keys])
+                window = Window(start_ms, end_ms)
+                due += [(interval, window, self._days[key]) for key in sorted(found[interval, start_ms])]
+        return self._bars(due)
 
     # Making bars
 
-    def _bars(self, interval: Interval, window: Window, days: Sequence[_Day]) -> Iterator[Long]:
-        """The bars of one stretch of time, of many instruments."""
-        slices = [day.slice(window) for day in days]
+    def _bars(self, due: Sequence[_Due]) -> Iterator[Long]:
+        """All at once: a call of numpy takes as long for one bar as for a hundred."""
+        if not due:
+            return
+        slices = [day.slice(window) for _, window, day in due]
         begins = np.cumsum([0, *(end - start for start, end in slices[:-1])])
         empty = np.array([start == end for start, end in slices])
         minutes = np.empty(sum(end - start for start, end in slices), MINUTE)  # concatenate compares all their types
-        for at, day, (start, end) in zip(begins.tolist(), days, slices, strict=True):
+        for at, (_, _, day), (start, end) in zip(begins.tolist(), due, slices, strict=True):
             minutes[at : at + end - start] = day.minutes[start:end]
         bars = iter(intervals.fold(minutes, begins[~empty]))
-        for day, (_, end), nothing in zip(days, slices, empty.tolist(), strict=True):
+        for (interval, window, day), (_, end), nothing in zip(due, slices, empty.tolist(), strict=True):
             bar = None if nothing else next(bars)
             if bar is not None or (interval is Interval.DAY and day.prints):
                 yield self._long(day, interval, window, bar, end - 1)
@@ -345,14 +350,16 @@ class Longer:
         """What has left and was never told, a few instruments at a time; `add` may be called in between."""
         self._closed_ms = max(self._closed_ms, closed_ms)
         while unsettled := [day for day in self._days.values() if not day.settled][:_SETTLED_AT_ONCE]:
-            out: list[Long] = []
+            due: list[_Due] = []
             for day in unsettled:
-                out += self._settled(day)
+                due += self._settled(day)
                 day.settled = True
-            yield out
+            yield list(self._bars(due))
         self._ready = True
 
-    def _settled(self, day: _Day) -> Iterator[Long]:
+    def _settled(self, day: _Day) -> list[_Due]:
+        """What was due and never told; what will be is expected from now on."""
+        due: list[_Due] = []
         told: dict[tuple[int, int], int] = {}
         for number, minute, rev in map(_decoded, day.told):
             told[number, minute] = max(rev, told.get((number, minute), -1))
@@ -367,7 +374,8 @@ class Longer:
             if window.end_ms > self._closed_ms:
                 self._expected_in(interval, window).add(day.key)
             else:
-                yield from self._bars(interval, window, [day])
+                due.append((interval, window, day))
+        return due
 
     def _rev(self, day: _Day, interval: Interval, window: Window) -> int:
         start, end = day.slice(window)
