@@ -3,7 +3,8 @@
 Four processes on this machine (venue, ingest, Redis with its append-only file, aggregator); the venue sends as fast as
 it is read. Measured once Redis holds as many ticks as it may and lets the oldest go: then nothing grows any more. The
 peer is the vendor SDK's decode alone: no pipeline built on it can be faster than that. The detail has other frame
-sizes, growth of memory meanwhile, the generated class's decode, and what receiving a frame costs by itself.
+sizes, growth of memory meanwhile, the generated class's decode, NautilusTrader's bars from trades that are in memory
+already, and what receiving a frame costs by itself.
 """
 
 import statistics
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from itertools import cycle
 from typing import Final
 
-from bench import decode, frames, receive
+from bench import bars, decode, frames, receive
 from bench.report import Report, rate, run
 from bench.stack import ROOT, Stack, free_pair, stack, venue
 
@@ -63,6 +64,7 @@ def measure() -> Report:
     made = cycle(frames.frames(frames.Mode.FULL, 20, 100, n_keys=_KEYS))
     peer = rate(lambda: decode.sdk_ticks(made, 1), _PEER_S)
     detail = {"generated class, decode only": rate(lambda: decode.generated_ticks(made, 5), _PEER_S)}
+    detail |= bars.nautilus_ticks_per_s()
     for n in (1, 20):
         detail[f"{n} keys a frame"], _ = ticks_per_s(n)
     rounds = [ticks_per_s(100) for _ in range(_ROUNDS)]
