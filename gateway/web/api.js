@@ -83,15 +83,28 @@ export const instrument = (key, signal) => get(`/instruments/${encodeURIComponen
 
 export const expiries = (key, signal) => get(`/instruments/${encodeURIComponent(key)}/expiries`, {}, signal);
 
+/** Who is who in a chain. */
 export const chain = (underlying, day, signal) => get("/chain", { underlying, expiry: day }, signal);
 
+/** The measures and strikes of the last minute; null where no chain has been made yet. */
+export async function minuteChain(underlying, day, signal) {
+  try {
+    return await get(`/chain/${encodeURIComponent(underlying)}`, { expiry: day }, signal);
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) return null;
+    throw error;
+  }
+}
+
 /** The last bars before `to`, or the last there are. */
-export const candles = (key, limit, to, signal) => get("/candles", { instrument: key, limit, to }, signal);
+export const candles = (key, interval, limit, to, signal) => (
+  get("/candles", { instrument: key, interval, limit, to }, signal));
 
 const list = (keys) => keys.map(encodeURIComponent).join(",");
 
 export const liveUrl = (keys) => `${BASE}/stream/live?instruments=${list(keys)}`;
 
-export const candlesUrl = (key) => `${BASE}/stream/candles?instruments=${list([key])}`;
+export const candlesUrl = (keys, interval = "1m") => (
+  `${BASE}/stream/candles?instruments=${list(keys)}${interval === "1m" ? "" : `&interval=${interval}`}`);
 
 export const eventsUrl = () => `${BASE}/stream/events`;

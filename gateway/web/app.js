@@ -1,7 +1,8 @@
 // Puts the page together: three streams in, one frame at a time out.
 //
-// `live` carries the ticks of everything in sight (list, chart, chain), `candles` the bars of the charted instrument,
-// `events` the state of the feed. Three connections: a browser gives a host six, and REST wants some too.
+// `live` carries the ticks of everything in sight (list, chart, chain), `candles` the minutes of the charted instrument
+// and the chains of what the table of strikes shows, a second `candles` bars of another length where those are charted,
+// `events` the state of the feed. At most four connections: a browser gives a host six, and REST wants some too.
 
 import * as api from "./api.js";
 import { Book, VenueClock } from "./book.js";
@@ -55,6 +56,8 @@ class App {
     this.#listing = new Listing(this.#directory, { ...told, changed: () => this.#listed() });
     this.#charting = new Charting(browser, this.#directory, this.#frame, {
       ...told,
+      underlying: () => this.#chaining?.underlying ?? "",
+      chain: (chain) => this.#chaining?.minute(chain),
       choosing: (key) => this.#select(key),
       chosen: (instrument) => this.#chosen(instrument),
       missing: () => { if (!chosenInAddress()) this.#charting.open(NIFTY); },
@@ -63,7 +66,10 @@ class App {
     this.#chaining = new Chaining(this.#directory, {
       ...told,
       quotes: (quotes) => quotes.forEach((quote) => this.#tick(quote)),
-      changed: () => this.#select(this.#charting.key),
+      changed: () => {
+        this.#charting.point();
+        this.#select(this.#charting.key);
+      },
     });
     this.#live = new Stream(browser, { tick: (quote) => this.#tick(quote), gap: () => this.#charting.gap() }, {
       fresh: () => this.#charting.gap(), refused: () => this.#reconsider(),

@@ -1,5 +1,7 @@
 // An option chain as numbers: where the money is, which strikes to show, what they add up to. Pure.
 
+import { MINUTE_MS, compact, number, percent, signed, strike, time } from "./format.js";
+
 export const STRIKES_MAX = 60; // 120 instruments in one stream, and in its URL
 const RECENTRE_WITHIN = 10; // strikes left before the window moves along with the price
 
@@ -51,3 +53,54 @@ function openInterest(rows, side, quote) {
   const known = rows.map((row) => (row[side] ? (quote(row[side])?.oi ?? null) : null)).filter((oi) => oi !== null);
   return known.length ? known.reduce((sum, oi) => sum + oi, 0) : null;
 }
+
+/** What the chain of a minute says of the whole: [name, text, meaning]. */
+export function measures(chain) {
+  const { forward_from: from, ts } = chain;
+  const price = (value) => number(value, 2);
+  const ratio = (value) => number(value, 2);
+  const sigma = chain.atm_iv === null ? number(null) : `${number(chain.atm_iv * 100, 1)}%`;
+  const gex = chain.gex === null ? number(null) : `₹${compact(chain.gex)}`;
+  return [
+    ["ATM", strike(chain.atm_strike), "Strike nearest to the forward"],
+    ["ATM IV", sigma, "Ours, mean of call and put at the ATM strike"],
+    ["Straddle", price(chain.straddle), "Call and put at the ATM strike"],
+    ["Expected", chain.expected_move === null ? number(null) : `±${price(chain.expected_move)}`,
+      `Expected move: straddle × ${number(chain.expected_move_factor, 2)}`],
+    ["PCR", ratio(chain.pcr_oi), "Open interest of puts over that of calls"],
+    ["PCR vol", ratio(chain.pcr_volume), "Volume of puts over that of calls"],
+    ["Max pain", strike(chain.max_pain), "Strike at which all buyers together get least"],
+    ["Walls", `${strike(chain.put_wall)} – ${strike(chain.call_wall)}`,
+      "Strikes of the largest put OI at or below, and call OI at or above the forward"],
+    ["GEX", gex, "Gamma exposure: rupees of delta for a move of 1 %; calls +, puts −"],
+    ["Forward", price(chain.forward), `From ${FORWARDS[from] ?? from}`],
+    ["Basis", signed(chain.basis, 2), "Forward − spot"],
+    ["Skew", chain.skew_25d === null ? number(null) : percent(chain.skew_25d * 100, 1),
+      "IV of the put less that of the call, at a delta of 25, in points"],
+    ["IV rank", number(chain.iv_rank), `Where the 30-day IV lies among the ${number(chain.iv_days)} days before`],
+    ["As of", `${time(ts + MINUTE_MS)}${chain.complete ? "" : ", partial"}`,
+      chain.complete ? "End of the minute" : "The feed did not cover all options for the whole minute"],
+  ];
+}
+
+const FORWARDS = { future: "the future of the same expiry", parity: "parity of calls and puts", none: "nothing: unknown" };
+
+/** What the chain says of each option, by instrument. */
+export function optionsOf(chain) {
+  const sides = chain.strikes.flatMap((row) => [row.call, row.put]);
+  return new Map(sides.filter(Boolean).map((option) => [option.instrument, option]));
+}
+
+const ACTIONS = {
+  long_buildup: "long build-up", short_buildup: "short build-up", short_covering: "short covering",
+  long_unwinding: "long unwinding", neutral: "",
+};
+
+/** An option's change of open interest in words: against what, and what it means together with the price. */
+export function changeWords({ oi_change_from: from, action }) {
+  const against = { previous_day: "against the day before", first_seen: "since first seen today" }[from] ?? "";
+  return [against, ACTIONS[action] ?? ""].filter(Boolean).join(": ");
+}
+
+/** Why there is no volatility of ours; empty where there is. */
+export const modelWords = ({ model }) => (model.flag === "ok" ? "" : model.flag.replaceAll("_", " "));

@@ -11,6 +11,7 @@ export class Chaining {
   #told;
   #view;
   #stop = new AbortController();
+  #expiry = "";
   underlying = "";
 
   /** `told`: {choose(key), changed(), quotes(quotes), now(), quote(key)}. */
@@ -56,7 +57,11 @@ export class Chaining {
     const failed = (problem) => this.#view.note(`Waiting for the chain: ${problem.message}`);
     try {
       const found = await api.patiently(() => api.chain(underlying, day, stop.signal), stop.signal, failed);
-      if (this.#stop === stop) this.#show(found);
+      if (this.#stop !== stop) return;
+      this.#show(found);
+      const minute = await api.patiently(
+        () => api.minuteChain(underlying, found.expiry, stop.signal), stop.signal, () => {});
+      if (this.#stop === stop && minute) this.minute(minute);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.#view.clear(error.message);
@@ -64,7 +69,13 @@ export class Chaining {
     }
   }
 
+  /** The chain of a minute has come: of this underlying and expiry, or of another. */
+  minute(chain) {
+    if (chain.underlying === this.underlying && chain.expiry === this.#expiry) this.#view.minute(chain);
+  }
+
   #show(found) {
+    this.#expiry = found.expiry;
     const quotes = [found.underlying_quote, ...legs(found).map((leg) => leg.quote)];
     this.#told.quotes(quotes.filter(Boolean));
     this.#view.expiries(found.expiries, found.expiry, this.#told.now());

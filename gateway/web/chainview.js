@@ -1,10 +1,16 @@
 // The option chain: calls left, puts right, the money in the middle, ticking.
 
-import { STRIKES_MAX, around, isOffCentre, moneyIndex, totals } from "./chain.js";
+import {
+  STRIKES_MAX, around, changeWords, isOffCentre, measures, modelWords, moneyIndex, optionsOf, totals,
+} from "./chain.js";
 import { arrow, change, compact, daysTo, expiry, number, percent, strike } from "./format.js";
 import { flash, make, setDirection, setText } from "./dom.js";
 
 const SIDES = ["call", "put"];
+
+function setTitle(node, text) {
+  if (node.title !== text) node.title = text;
+}
 
 export class ChainView {
   #parts;
@@ -16,6 +22,8 @@ export class ChainView {
   #cells = new Map(); // key -> its cells
   #money = -1; // place among all strikes
   #mostOi = 0;
+  #chain = null; // of the newest minute, {ts, rev, …}
+  #options = new Map(); // key -> what that chain says of it
   #isByHand = false; // somebody scrolled: the table stays where they want it
 
   /** `parts`: the elements; `told`: {choose(key), day(iso), shown()}; `quote(key)`: its last quote or null. */
@@ -46,7 +54,8 @@ export class ChainView {
 
   /** Nothing to show (yet). */
   clear(text) {
-    [this.#strikes, this.#rows] = [[], []];
+    [this.#strikes, this.#rows, this.#chain] = [[], [], null];
+    this.#options.clear();
     this.#cells.clear();
     this.#parts.rows.replaceChildren();
     this.#parts.totals.replaceChildren();
@@ -96,6 +105,15 @@ export class ChainView {
     this.#sum();
   }
 
+  /** The chain of a minute: our volatility beside the venue's, changes of open interest, the measures. */
+  minute(chain) {
+    const known = this.#chain;
+    if (known && (known.ts > chain.ts || (known.ts === chain.ts && known.rev > chain.rev))) return;
+    [this.#chain, this.#options] = [chain, optionsOf(chain)];
+    for (const [key, cells] of this.#cells) this.#model(cells, this.#options.get(key));
+    this.#sum();
+  }
+
   select(key) {
     for (const [each, { node }] of this.#cells) {
       for (const cell of node) cell.classList.toggle("chosen", each === key);
@@ -114,6 +132,7 @@ export class ChainView {
     for (const [key, cells] of this.#cells) {
       const quote = this.#quote(key);
       if (quote) this.#fill(cells, quote, null);
+      this.#model(cells, this.#options.get(key));
     }
     this.#sum();
     this.#told.shown();
@@ -128,16 +147,20 @@ export class ChainView {
 
   /** A side's cells, from the outside in. */
   #side(key, value, side) {
-    if (!key) return ["oi", "risk", "book", "last"].map((name) => make("td", { class: name }));
+    if (!key) return ["oi", "delta", "risk", "book", "last"].map((name) => make("td", { class: name }));
     const span = (name) => make("span", { class: name }, number(null));
-    const [oi, iv, delta, bid, ask, moved] = ["value", "iv", "delta", "bid", "ask", "moved"].map(span);
+    const names = ["value", "grown", "delta", "ours", "iv", "bid", "ask", "moved"];
+    const [oi, grown, delta, ours, iv, bid, ask, moved] = names.map(span);
     const last = make("button", { type: "button", tabindex: "-1", "aria-label": `${side} ${value}` }, number(null));
     const bar = make("i", { class: "bar" });
-    const pairs = side === "call" ? [[iv, delta], [bid, ask], [moved, last]] : [[delta, iv], [bid, ask], [last, moved]];
+    const pairs = [[ours, iv], [bid, ask], side === "call" ? [moved, last] : [last, moved]];
     const node = ["risk", "book", "last"].map((name, at) =>
       make("td", { class: `${name} pair ${side}`, "data-key": key }, ...pairs[at]));
-    node.unshift(make("td", { class: `oi ${side}`, "data-key": key }, bar, oi));
-    this.#cells.set(key, { oi, bar, iv, delta, bid, ask, moved, last, node, side, value, price: null, share: -1, held: 0 });
+    node.unshift(make("td", { class: `greek ${side}`, "data-key": key }, delta));
+    node.unshift(make("td", { class: `oi pair ${side}`, "data-key": key }, bar, oi, grown));
+    this.#cells.set(key, {
+      oi, grown, bar, delta, ours, iv, bid, ask, moved, last, node, side, value, price: null, share: -1, held: 0,
+    });
     return node;
   }
 
@@ -160,6 +183,17 @@ export class ChainView {
     setText(cells.ask, number(quote.ask, 2));
     setText(cells.oi, compact(quote.oi));
     this.#scale(cells, quote.oi ?? 0);
+  }
+
+  /** What the minute's chain says; nothing while there is none. */
+  #model(cells, option) {
+    const iv = option?.model.iv ?? null;
+    setText(cells.ours, number(iv === null ? null : iv * 100, 1));
+    setTitle(cells.ours, option ? modelWords(option) : "");
+    const grown = option?.oi_change ?? null;
+    setText(cells.grown, grown === null ? number(null) : `${grown > 0 ? "+" : ""}${compact(grown)}`);
+    setDirection(cells.grown, grown);
+    setTitle(cells.grown, option ? changeWords(option) : "");
   }
 
   /** The longest bar is the most open interest shown; a new record shortens all others. */
@@ -201,20 +235,28 @@ export class ChainView {
   }
 
   #sum() {
+    this.#list(this.#chain ? measures(this.#chain) : this.#shownTotals());
+  }
+
+  /** Until a minute's chain has come: what the rows shown add up to. */
+  #shownTotals() {
     const { callOi, putOi, pcr, strike: atm, straddle } = totals(
       this.#rows, this.#money - this.#shown.from, (key) => this.#quote(key),
     );
     const cut = this.#rows.length < this.#strikes.length ? ` of ${this.#strikes.length}` : "";
-    const entries = [
+    return [
       ["PCR (OI)", number(pcr, 2), `Put OI / call OI of the ${this.#rows.length}${cut} strikes shown`],
       [atm === null ? "ATM straddle" : `ATM straddle ${strike(atm)}`, number(straddle, 2), "Last call + last put at the money"],
       ["Call OI", compact(callOi), "Of the strikes shown"],
       ["Put OI", compact(putOi), "Of the strikes shown"],
       ["Strikes", `${this.#rows.length}${cut}`, "Shown, around the money"],
     ];
+  }
+
+  #list(entries) {
     const list = this.#parts.totals;
-    if (!list.children.length) {
-      list.append(...entries.map(() => make("div", {}, make("dt"), make("dd"))));
+    if (list.children.length !== entries.length) {
+      list.replaceChildren(...entries.map(() => make("div", {}, make("dt"), make("dd"))));
     }
     for (const [at, [name, value, meaning]] of entries.entries()) {
       const [dt, dd] = list.children[at].children;
@@ -240,8 +282,8 @@ export class ChainView {
     const next = {
       ArrowUp: () => row.previousElementSibling?.children[cell.cellIndex],
       ArrowDown: () => row.nextElementSibling?.children[cell.cellIndex],
-      ArrowLeft: () => row.children[3],
-      ArrowRight: () => row.children[5],
+      ArrowLeft: () => row.children[4],
+      ArrowRight: () => row.children[6],
     }[event.key]?.();
     const button = next?.querySelector("button");
     if (!button) return;

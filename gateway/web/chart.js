@@ -1,6 +1,7 @@
 // The candle chart: what it shows, and what a mouse, fingers and keys do to it. Painting is in paint.js.
 
 import { date, direction, number, time } from "./format.js";
+import { isDay } from "./longbars.js";
 import { hatching, layout, paint } from "./paint.js";
 import { clamped, fitted, indexAt, linear, panned, priceRange, sessionLength, shifted, visible, zoomed } from "./scale.js";
 
@@ -155,7 +156,7 @@ export class Chart {
       decimals: this.#decimals,
       tick: this.#tick,
       last: newest && { price: newest.close, direction: direction(newest.close - (this.#close ?? newest.open)) },
-      cursor: this.#cursor && { ...this.#cursor, text: bars[index] ? stamp(bars[index].ts) : "" },
+      cursor: this.#cursor && { ...this.#cursor, text: bars[index] ? stamp(bars[index]) : "" },
       ...this.#theme,
     };
   }
@@ -281,7 +282,7 @@ export class Chart {
   }
 }
 
-const stamp = (ts) => `${date(ts, { weekday: true })}  ${time(ts)}`;
+const stamp = (bar) => `${date(bar.ts, { weekday: true })}${isDay(bar) ? "" : `  ${time(bar.ts)}`}`;
 
 function oiRange(bars, from, to) {
   let [least, most] = [Infinity, -Infinity];

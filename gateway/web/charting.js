@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { Series } from "./bars.js";
+import { INTERVALS, LongSeries } from "./longbars.js";
 import { Chart } from "./chart.js";
 import { byId, recall, remember, setText } from "./dom.js";
 import { decimalsOf, number, title } from "./format.js";
@@ -16,12 +17,17 @@ export class Charting {
   #told;
   #head;
   #chart;
-  #candles;
-  #charted = charted("");
+  #candles; // one-minute bars: what forms is made of them, whatever is shown
+  #longs; // bars of the interval that is shown
+  #interval = "1m";
+  #charted = charted("", "1m");
   #wasLost = false; // the stream of bars was
   warning = ""; // what the gateway says of the bars it found
 
-  /** `told`: {choosing(key), chosen(instrument), missing(key), warned(), now(), quote(key)}; `frame()` asks for one. */
+  /**
+   * `told`: {choosing(key), chosen(instrument), missing(key), warned(), now(), quote(key), underlying(), chain(chain)};
+   * `frame()` asks for one.
+   */
   constructor(browser, directory, frame, told) {
     [this.#directory, this.#told] = [directory, told];
     this.#head = new Head({
@@ -33,9 +39,10 @@ export class Charting {
       older: () => this.#older(),
       behind: (isBehind) => { byId("latest").hidden = !isBehind; },
     });
-    this.#candles = new Stream(browser, { candle: (bar) => this.#candle(bar), gap: () => this.#reload() }, {
-      state: (state) => this.#state(state),
-    });
+    this.#candles = new Stream(browser, {
+      candle: (bar) => this.#candle(bar), chain: (chain) => told.chain(chain), gap: () => this.#reload(),
+    }, { state: (state) => this.#state(state) });
+    this.#longs = new Stream(browser, { candle: (bar) => this.#longCandle(bar), gap: () => this.#reload() });
     this.#listen();
   }
 
@@ -44,6 +51,13 @@ export class Charting {
     byId("latest").addEventListener("click", () => this.#chart.toLatest());
     byId("oi-toggle").addEventListener("click", () => this.#showOi(!this.#chart.showsOi));
     this.#showOi(recall("oi", true) === true);
+    byId("intervals").addEventListener("click", (event) => {
+      const { interval } = event.target.dataset;
+      if (interval) this.#showInterval(interval);
+    });
+    const known = recall("interval", "1m");
+    this.#interval = INTERVALS.includes(known) ? known : "1m";
+    this.#markInterval();
     new ResizeObserver(([entry]) => {
       this.#chart.headroom = Math.ceil(entry.contentRect.height) + LEGEND_AIR_PX;
     }).observe(byId("legend"));
@@ -54,6 +68,27 @@ export class Charting {
     remember("oi", isOn);
     byId("oi-toggle").setAttribute("aria-pressed", String(isOn));
     document.body.classList.toggle("no-oi", !isOn);
+  }
+
+  #markInterval() {
+    for (const button of byId("intervals").querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.dataset.interval === this.#interval));
+    }
+  }
+
+  /** Another length of the bars; the minutes stay, and what forms is made of them. */
+  #showInterval(interval) {
+    if (interval === this.#interval) return;
+    this.#interval = interval;
+    remember("interval", interval);
+    this.#markInterval();
+    const mine = this.#charted;
+    mine.stop.abort();
+    this.#charted = { ...charted(mine.key, interval, mine.minutes), instrument: mine.instrument };
+    if (!mine.instrument) return;
+    this.#note("Loading…");
+    this.#present();
+    this.#reload();
   }
 
   get key() {
@@ -68,16 +103,27 @@ export class Charting {
   // What comes in
 
   tick(quote) {
-    if (quote.instrument === this.key && this.#charted.series.tick(quote)) this.#chart.update();
+    if (quote.instrument === this.key && this.#charted.minutes.tick(quote)) this.#minutesChanged();
+  }
+
+  #minutesChanged() {
+    this.#charted.long?.refresh();
+    this.#chart.update();
   }
 
   /** Ticks were missed. */
   gap() {
-    this.#charted.series.gap();
+    this.#charted.minutes.gap();
+    this.#charted.long?.refresh();
   }
 
   #candle(bar) {
-    if (bar.instrument === this.key && this.#charted.series.candle(bar)) this.#chart.update();
+    if (bar.instrument === this.key && this.#charted.minutes.candle(bar)) this.#minutesChanged();
+  }
+
+  #longCandle(bar) {
+    const { long } = this.#charted;
+    if (bar.instrument === this.key && bar.interval === long?.interval && long.candle(bar)) this.#chart.update();
   }
 
   /** The stream resumes where it was, unless nobody could say where that is: then there may be more to fetch. */
@@ -106,7 +152,7 @@ export class Charting {
     const { name, detail } = title(this.instrument, this.#told.now());
     const lot = this.instrument.lot_size > 1 ? `lot ${number(this.instrument.lot_size)}` : "";
     this.#head.detail([detail, lot, market].filter(Boolean).join(" · "));
-    byId("chart").setAttribute("aria-label", `One-minute candles of ${name}`);
+    byId("chart").setAttribute("aria-label", `${NAMES[this.#interval]} candles of ${name}`);
   }
 
   #note(text) {
@@ -119,14 +165,14 @@ export class Charting {
   async open(key) {
     if (key === this.key) return;
     this.#charted.stop.abort();
-    const mine = charted(key);
+    const mine = charted(key, this.#interval);
     this.#charted = mine;
     this.warning = "";
     this.#note("Loading…");
     this.#head.show({ name: key, detail: "", decimals: 2 });
     this.#told.choosing(key);
     const last = this.#told.quote(key);
-    if (last) mine.series.tick(last);
+    if (last) mine.minutes.tick(last);
     this.#chart.show(mine.series, { decimals: 2, tick: 0 });
     const failed = (problem) => this.#note(`Waiting: ${problem.message}`);
     mine.instrument = await this.#directory.find(key, { signal: mine.stop.signal, failed }).catch(ifNotAborted);
@@ -148,8 +194,18 @@ export class Charting {
     this.#chart.show(series, { decimals, tick: instrument.tick_size });
     document.body.classList.toggle("without-oi", !instrument.expiry);
     this.showQuote();
-    this.#candles.point(api.candlesUrl(instrument.key));
+    this.point();
     this.#told.chosen(instrument);
+  }
+
+  /** Read the bars of what is charted, and the chains of what the table of strikes shows. */
+  point() {
+    const { instrument, interval } = this.#charted;
+    if (!instrument) return;
+    const keys = new Set([instrument.key, this.#told.underlying()]);
+    this.#candles.point(api.candlesUrl([...keys].filter(Boolean).sort()));
+    if (interval === "1m") this.#longs.close();
+    else this.#longs.point(api.candlesUrl([instrument.key], interval));
   }
 
   /** On another day the instrument may be gone. */
@@ -167,9 +223,12 @@ export class Charting {
     const failed = (problem) => {
       if (!mine.series.bars.length) this.#note(`Waiting for bars: ${problem.message}`);
     };
+    const newest = (interval) => api.patiently(
+      () => api.candles(mine.key, interval, PAGE_BARS, null, signal), signal, failed);
     let page;
     try {
-      page = await api.patiently(() => api.candles(mine.key, PAGE_BARS, null, signal), signal, failed);
+      if (mine.long) mine.minutes.load((await newest("1m")).candles);
+      page = await newest(mine.interval);
     } catch (error) {
       ifNotAborted(error);
       if (this.#charted === mine) this.#note(error.message);
@@ -177,6 +236,7 @@ export class Charting {
     }
     if (this.#charted !== mine) return;
     mine.older ??= page.next ?? NO_MORE;
+    mine.long?.refresh();
     const inFront = mine.series.load(page.candles);
     if (inFront) this.#chart.prepended(inFront);
     this.warning = page.warning ? `Bars: ${page.warning}.` : "";
@@ -191,7 +251,7 @@ export class Charting {
     if (mine.isAsking || mine.older === null || mine.older === NO_MORE || mine.series.isFull) return;
     mine.isAsking = true;
     try {
-      const page = await api.candles(mine.key, PAGE_BARS, mine.older, mine.stop.signal);
+      const page = await api.candles(mine.key, mine.interval, PAGE_BARS, mine.older, mine.stop.signal);
       mine.older = page.next ?? NO_MORE;
       const inFront = mine.series.load(page.candles);
       if (this.#charted === mine) this.#chart.prepended(inFront);
@@ -206,10 +266,17 @@ export class Charting {
 
 const NO_MORE = -1;
 
+const NAMES = {
+  "1m": "One-minute", "3m": "Three-minute", "5m": "Five-minute", "15m": "Quarter-hour", "30m": "Half-hour",
+  "60m": "Hourly", "1d": "Daily",
+};
+
 /** What belongs to one choice, and is left behind with it. `older`: where the page before the first one ends. */
-const charted = (key) => ({
-  key, instrument: null, series: new Series(), older: null, isAsking: false, stop: new AbortController(),
-});
+function charted(key, interval, minutes = new Series()) {
+  const long = interval === "1m" ? null : new LongSeries(minutes, interval);
+  const rest = { instrument: null, older: null, isAsking: false, stop: new AbortController() };
+  return { key, interval, minutes, long, series: long ?? minutes, ...rest };
+}
 
 /** Aborting is our own doing, and a problem has been told: anything else is a bug and goes on. */
 function ifNotAborted(error) {

@@ -92,6 +92,9 @@ export function date(ms, { weekday = false } = {}) {
 /** Days since 1970 in India: two instants with the same number are on the same date there. */
 export const dayNumber = (ms) => Math.floor((ms + IST_MS) / DAY_MS);
 
+/** Midnight in India. */
+export const dayStart = (ms) => dayNumber(ms) * DAY_MS - IST_MS;
+
 export const minuteOfDay = (ms) => Math.floor((ms + IST_MS) / MINUTE_MS) % 1440;
 
 export const minuteStart = (ms) => ms - (ms % MINUTE_MS);

@@ -2,6 +2,7 @@
 
 import { arrow, change, compact, date, direction, number, percent, signed, time } from "./format.js";
 import { make, setData, setDirection, setText } from "./dom.js";
+import { isDay } from "./longbars.js";
 import { kindOf } from "./paint.js";
 
 const WITH_QUANTITY = (price, quantity, decimals) =>
@@ -24,7 +25,10 @@ const STATS = [
 
 const KIND_WORDS = { forming: "forming", live: "", history: "from history", partial: "incomplete" };
 
-const kindWords = (bar) => (bar.provisional && !bar.complete ? "forming, seen in part" : KIND_WORDS[kindOf(bar)]);
+function kindWords(bar) {
+  const kind = bar.provisional && !bar.complete ? "forming, seen in part" : KIND_WORDS[kindOf(bar)];
+  return [bar.close_from === "auction" ? "closing auction" : "", kind].filter(Boolean).join(", ");
+}
 
 export class Head {
   #parts;
@@ -81,7 +85,7 @@ export class Head {
     const price = (letter, value) => `${letter} ${number(value, this.#decimals)}`;
     const points = bar.close - bar.open;
     const texts = [
-      `${date(bar.ts)} ${time(bar.ts)}`,
+      isDay(bar) ? date(bar.ts, { weekday: true }) : `${date(bar.ts)} ${time(bar.ts)}`,
       price("O", bar.open), price("H", bar.high), price("L", bar.low), price("C", bar.close),
       signed(points, this.#decimals),
       bar.volume ? `Vol ${compact(bar.volume)}` : "",

@@ -16,7 +16,7 @@ SCRIPTS = sorted(WEB.glob("*.js"))
 HTML = (WEB / "index.html").read_text()
 CSS = (WEB / "style.css").read_text()
 #: Modules that know neither page nor clock: node can run them as they are.
-PURE = ("bars", "book", "chain", "format", "scale", "status", "stream")
+PURE = ("bars", "book", "chain", "format", "longbars", "scale", "status", "stream")
 
 _NODE = shutil.which("node")
 needs_node = pytest.mark.skipif(_NODE is None, reason="node is not installed: the page's own tests need it")
