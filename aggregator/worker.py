@@ -38,9 +38,11 @@ _READ_ENTRIES_FIRST: Final = 20  # not yet known to be small: a commit that outl
 _HISTORY_WEIGHT: Final = 16  # what leaves for a minute of history is so much larger than its JSON
 _READ_BYTES: Final = 4_000_000  # entries grow with the load; a read stays about this large
 _READ_BLOCK_MS: Final = 500
+_BARS_AT_ONCE: Final = 100  # after more of them others get a turn
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
 _COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
 _SILENCE_MS: Final = 3_000  # ingest says something every second; when it does not, it is dead
+_AFTER_MS: Final = 5 * 60_000  # an instrument is covered again from its next update on, and some take their time
 _ASKED_MS: Final = 28 * 86_400_000  # what ingest can be asked for at once
 _MEMORY_MS: Final = 120_000  # the minute under way and the one before it, whose grace may not have passed
 
@@ -141,6 +143,8 @@ class Shard:
             self._long.know(*self._builder.known)
             outputs += self._long.add(produced)
             bars += len(produced.bars)
+            if len(produced.bars) > _BARS_AT_ONCE:
+                await asyncio.sleep(0)  # a long history: the lease wants to be renewed
         metrics.BARS.labels("published").inc(bars)
         return outputs
 
@@ -196,9 +200,9 @@ class Shard:
         asked for it: a command is taken up exactly once, even by an ingest that is away now."""
         about = {"shard": self._number, "instruments": None, "from_ts": from_ts, "to_ts": to_ts}
         outputs = [_event(EventKind.GAP, message, {**data, **about})]
-        first = max(from_ts, to_ts - _ASKED_MS)
-        if first < to_ts:
-            ask = FeedBackfill(from_ms=first, to_ms=to_ts, shard=self._number)
+        first, last = max(from_ts, to_ts - _ASKED_MS), to_ts + _AFTER_MS
+        if 0 < first < last:
+            ask = FeedBackfill(from_ms=first, to_ms=last, shard=self._number)
             number = f"gap-{self._number}-{from_ts}-{to_ts}"
             fields = {"id": number, "kind": ask.kind, "by": NAME, "data": ask.model_dump_json()}
             outputs.append(Output(streams.COMMANDS, fields))

@@ -169,10 +169,8 @@ class Backfill:
         self._failures += 1
 
     def _of_today(self, need: Need, now_ms: int, bars: Sequence[HistoryBar]) -> list[HistoryBar]:
-        end_ms = min(need.to_ms, self._plan.served(need, now_ms))
-        found = [
-            bar for bar in bars if need.from_ms <= bar.ts < end_ms and self._plan.in_session(bar.instrument, bar.ts)
-        ]
+        start, end = self._plan.served(need, now_ms)
+        found = [bar for bar in bars if start <= bar.ts < end and self._plan.in_session(need.key, bar.ts)]
         self._told.note(found)
         return found
 

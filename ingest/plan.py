@@ -31,6 +31,7 @@ _RETRY_MS: Final = 10_000
 _FINAL_MS: Final = 6 * 60 * MINUTE_MS  # after midnight a finished day's candles are what they will stay
 _ABSENT_RETRY_MS: Final = 30 * MINUTE_MS  # the venue does not have the day yet
 _ABSENT_TRIES: Final = 20
+_AHEAD_MAX_MS: Final = 10 * MINUTE_MS  # of minutes that somebody knows will lack
 SPAN_MAX_MS: Final = 28 * DAY_MS  # of one call
 
 Span = tuple[int, int]
@@ -123,8 +124,8 @@ class Plan:
         """Somebody knows that minutes are missing, of whatever day. False: none of these is in a session."""
         self._roll(now_ms)
         minute = now_ms - now_ms % MINUTE_MS
-        to_ms = min(to_ms + -to_ms % MINUTE_MS, minute + MINUTE_MS)
-        due_ms = now_ms if from_ms < minute else minute + MINUTE_MS + _SETTLE_MS
+        to_ms = min(to_ms + -to_ms % MINUTE_MS, minute + _AHEAD_MAX_MS)
+        due_ms = now_ms if from_ms < minute else to_ms + _SETTLE_MS
         found = to_ms > self._today and self._want(key, max(from_ms, self._today), to_ms, due_ms)
         days = range(midnight(from_ms), min(to_ms, self._today), DAY_MS)
         sessions = [span for day in days for span in self._hours(key, on(day))]
@@ -153,18 +154,20 @@ class Plan:
                 return replace(need, to_ms=min(need.to_ms, need.from_ms + SPAN_MAX_MS))
         return None
 
-    def served(self, need: Need, now_ms: int) -> int:
-        """Today's call has answered at `now_ms`; returns the end of what it can have known. The rest stays open."""
+    def served(self, need: Need, now_ms: int) -> Span:
+        """Today's call, made at `now_ms`, has answered: the minutes that were lacking and that it can have known, also
+        those that have come to the need meanwhile. What is not over yet stays open."""
         known_ms = now_ms - _SETTLE_MS
         known_ms -= known_ms % MINUTE_MS
         if need.key in self._covered_to:  # the feed is away: so far history has stood in for it
             self._covered_to[need.key] = max(self._covered_to[need.key], min(known_ms, need.to_ms))
-        left = self._needs.pop((need.key, False), None)  # wider than `need` where the feed was away meanwhile
-        if left is not None:
-            self._provisional.setdefault(need.key, set()).add(midnight(need.from_ms))
-            if left.to_ms > known_ms:
-                self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
-        return known_ms
+        left = self._needs.pop((need.key, False), None)
+        if left is None:
+            return need.from_ms, need.from_ms
+        self._provisional.setdefault(need.key, set()).add(midnight(need.from_ms))
+        if left.to_ms > known_ms:
+            self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
+        return left.from_ms, max(left.from_ms, min(left.to_ms, known_ms))
 
     def finished(self, need: Need, now_ms: int, days: Collection[int]) -> Finished:
         """The call for finished days has answered, with candles of these days (midnights).
@@ -179,18 +182,20 @@ class Plan:
         absent = [day for day in asked if day not in self._shown and need.tries < _ABSENT_TRIES]
         end = absent[0] if absent else need.to_ms
         holes = self._holes.pop(need.key, [])
-        if rest := [hole for hole in holes if hole[0] >= end]:
+        if rest := [hole for hole in holes if not need.from_ms <= hole[0] < end]:
             self._holes[need.key] = rest
         told = [day for day in asked if day < end]
         final = frozenset(day for day in told if day + DAY_MS + _FINAL_MS <= now_ms)
         self._provisional.setdefault(need.key, set()).update(told)
         self._provisional[need.key] -= final
+        if wide.from_ms < need.from_ms:  # it came to the need when the call was under way
+            self._open(replace(wide, to_ms=need.from_ms, due_ms=now_ms))
         if absent:
             self._open(replace(wide, from_ms=end, due_ms=now_ms + _ABSENT_RETRY_MS, tries=need.tries + 1))
         elif wide.to_ms > end:
             self._open(replace(wide, from_ms=end, due_ms=now_ms))
         self._review(need.key, now_ms)
-        return Finished(tuple(hole for hole in holes if hole[0] < end), final)
+        return Finished(tuple(hole for hole in holes if hole not in rest), final)
 
     def refused(self, need: Need) -> None:
         """The venue will never tell this."""

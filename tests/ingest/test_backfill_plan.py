@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ingest.plan import Need, Plan, midnight, on
+from ingest.plan import Plan, midnight, on
 from market import sessions
 from schemas.ticks import SessionClass
 
@@ -35,7 +35,7 @@ def asked(of: Plan, now_ms: int) -> list[tuple[str, int, int]]:
     """Everything that is due, answered at once: (key, first minute, end of what the answer can have)."""
     found = []
     while (need := of.due(now_ms)) is not None:
-        found.append((need.key, need.from_ms, min(need.to_ms, of.served(need, now_ms))))
+        found.append((need.key, *of.served(need, now_ms)))
     return found
 
 
@@ -107,7 +107,7 @@ def test_one_that_breaks_before_the_answer_asks_for_the_rest_later() -> None:
     assert need is not None
     of.covered([A], ist(11, 33, 30))
     of.start(A, ist(11, 34))
-    assert of.served(need, ist(11, 32, 4)) == ist(11, 32)
+    assert of.served(need, ist(11, 32, 4)) == (ist(11, 30), ist(11, 32))
     assert asked(of, ist(11, 34, 59)) == []
     assert asked(of, ist(11, 35, 4)) == [(A, ist(11, 32), ist(11, 35))]
 
@@ -181,7 +181,7 @@ def test_whatever_the_feed_does_every_minute_it_did_not_cover_is_answered_and_no
         while now < end:
             now = min(end, now + 1_000)
             if answers and (need := of.due(now)):
-                got.extend(_minutes(need, min(need.to_ms, of.served(need, now))))
+                got.extend(range(*of.served(need, now), MINUTE))
 
     for down_s, up_s, answered in life:
         began, answers = now, answered
@@ -198,10 +198,6 @@ def test_whatever_the_feed_does_every_minute_it_did_not_cover_is_answered_and_no
     assert missing <= set(got)
     assert len(got) == len(set(got))
     assert of.waiting(past=False) == 0
-
-
-def _minutes(need: Need, end_ms: int) -> list[int]:
-    return list(range(need.from_ms, end_ms, MINUTE))
 
 
 # Finished days. 18 November 2026 is a Wednesday; Tuesday the 24th is a holiday. Derivatives trade until 15:40.
@@ -271,7 +267,7 @@ def test_a_hole_across_midnight_is_yesterdays_and_todays() -> None:
     need = of.due(now)
     assert need is not None
     assert (need.past, need.from_ms, need.to_ms) == (False, day(19), ist(0, 6, day=19))
-    assert of.served(need, now) == ist(0, 6, day=19)
+    assert of.served(need, now) == (day(19), ist(0, 6, day=19))
     assert history(of, now) == [(A, [day(18)], [(ist(23, 55), day(19))])]
 
 
@@ -394,7 +390,7 @@ def test_minutes_that_somebody_misses_are_asked_for_whatever_their_day() -> None
         (A, [day(3), day(4)], [(ist(10, day=3), ist(15, 40, day=3)), (ist(9, 15, day=4), ist(10, 5, day=4))])
     ]
     assert not of.ask(A, ist(16, 0, day=18), ist(9, 0, day=19), now)  # a night
-    assert not of.ask(A, ist(11, 1, day=19), ist(12, 0, day=19), now)  # yet to come
+    assert not of.ask(A, ist(11, 10, day=19), ist(12, 0, day=19), now)  # far from over
     assert history(of, now) == []
 
 
@@ -405,6 +401,27 @@ def test_a_minute_that_is_not_over_is_asked_for_when_it_is() -> None:
     assert asked(of, ist(11, 0, 20)) == [(A, ist(10, 58), ist(11, 0))]
     assert asked(of, ist(11, 1, 3)) == []
     assert asked(of, ist(11, 1, 4)) == [(A, ist(11), ist(11, 1))]
+    assert of.ask(A, ist(11, 5), ist(11, 8), ist(11, 5, 20))
+    assert asked(of, ist(11, 8, 3)) == []
+    assert asked(of, ist(11, 8, 4)) == [(A, ist(11, 5), ist(11, 8))]
+
+
+def test_what_comes_to_a_need_while_it_is_asked_for_is_answered_with_it_or_asked_for_again() -> None:
+    of = plan()
+    down(of, ist(11, 30, 10), ist(11, 31))
+    need = of.due(ist(11, 32, 4))
+    assert need is not None
+    of.ask(A, ist(10), ist(10, 5), ist(11, 32, 5))
+    assert of.served(need, ist(11, 32, 4)) == (ist(10), ist(11, 32))
+    assert of.waiting(past=False) == 0
+
+    of = plan()
+    down(of, ist(14, 0, day=17), ist(9, 0, day=18))
+    need = of.due(ist(9))
+    assert need is not None
+    of.ask(A, ist(10, 0, day=16), ist(10, 5, day=16), ist(9))
+    assert of.finished(need, ist(9), {day(17)}).holes == ((ist(14, 0, day=17), ist(15, 40, day=17)),)
+    assert history(of, ist(9)) == [(A, [day(16)], [(ist(10, day=16), ist(10, 5, day=16))])]
 
 
 def test_a_span_that_is_too_long_for_a_call_takes_two() -> None:
@@ -441,7 +458,7 @@ def test_over_days_every_session_minute_that_the_feed_did_not_cover_is_filled_on
                     found = [ts for one in days for ts in range(one, one + 24 * HOUR, MINUTE) if answer.fills(ts)]
                 else:
                     assert midnight(need.from_ms) == midnight(now), "today's call tells today only"
-                    found = _minutes(need, min(need.to_ms, of.served(need, now)))
+                    found = list(range(*of.served(need, now), MINUTE))
                 assert all(of.in_session(A, ts) for ts in found)
                 got.extend(found)
 
