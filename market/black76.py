@@ -182,14 +182,13 @@ def _discount(rate: float, time: float) -> tuple[float, float]:
         m *= 0.5
         squarings += 1
     tail = m * m * (1 / 2 + m * (1 / 6 + m * (1 / 24 + m * (1 / 120 + m * (1 / 720 + m * (1 / 5040 + m / 40320))))))
-    high, low = _sum(m, tail)
-    for _ in range(squarings):  # exp(2x) - 1 = 2 (exp(x) - 1) + (exp(x) - 1)²
+    part, low = _sum(m, tail)
+    high, lost = _sum(1.0, part)
+    high, low = _sum(high, lost + low)
+    for _ in range(squarings):
         square, error = _product(high, high)
-        error += 2.0 * high * low
-        high, lost = _sum(2.0 * high, square)
-        high, low = _sum(high, 2.0 * low + error + lost)
-    high, lost = _sum(1.0, high)
-    return high, low + lost + high * rest
+        high, low = _sum(square, error + 2.0 * high * low)
+    return high, low + high * rest
 
 
 @_compiled
@@ -253,7 +252,7 @@ def _ratio(z: float, t: float) -> float:
     three digits cancel far from the money; there the price falls so steeply that the volatility loses none.
     """
     if not (t < _SERIES and z * t < 3.0):
-        return _mills(max(z - t, 0.0)) - _mills(z + t)
+        return _mills(z - t) - _mills(z + t)
     y = _mills(z)
     y1 = 1.0 - z * y
     y2 = y - z * y1
@@ -304,7 +303,7 @@ def _within(s: float, step: float, low: float, high: float) -> float:
 def _low(wanted: float, x: float) -> tuple[float, float]:
     """s where b lies below its point of inflection, from ln b: solve for 1/ln b, which is nearly linear in s²."""
     low, high, ratio = x / _FAR, math.sqrt(2.0 * x), 0.0
-    s = min(max(_low_start(wanted, x), low), high)
+    s = min(_low_start(wanted, x), high)
     for _ in range(_STEPS_MAX):
         z, t = x / s, 0.5 * s
         ratio = _ratio(z, t)
@@ -351,7 +350,6 @@ def _high(b: float, rest: float, x: float, top: float, bend: float) -> tuple[flo
     slope = 2.0 * low * _SQRT_2PI * (1.0 - bend / top)
     # s² by -ln(1 - b/top): its value and slope at the bend, 2π times the square at the money, a slope of 8 far up
     s = math.sqrt(low * low + over * (slope + 6.283185307179586 * over) / (1.0 + 0.7853981633974483 * over))
-    s = max(s, _SQRT_2PI * b)  # b' is never above 1 / sqrt(2π)
     for _ in range(_STEPS_MAX):
         z, t = x / s, 0.5 * s
         density = _density(z, t)

@@ -95,6 +95,12 @@ def greeks(case: Case) -> dict[str, float]:
     }
 
 
+def discount_error(rate: float, years: float, high: float, low: float) -> float:
+    """How far high + low is from exp(-rate * years), as a part of it."""
+    exact = _CONTEXT.exp(-_CONTEXT.mpf(rate) * _CONTEXT.mpf(years))
+    return float(abs((_CONTEXT.mpf(high) + _CONTEXT.mpf(low)) / exact - 1))
+
+
 def columns(cases: Iterable[Case]) -> tuple[npt.NDArray[Any], ...]:
     """Forward, strike, years, vol, rate, is_call of all of them, as the kernel takes them."""
     cases = list(cases)

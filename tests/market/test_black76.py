@@ -32,6 +32,7 @@ CASES: Final = {
     "far above any price": (Flag.ABOVE_BOUND, 1e200, 100.0, 80.0, 0.1, True, 0.05),
     "one place above intrinsic": (Flag.UNDETERMINED, math.nextafter(50.0, INF), 150.0, 100.0, 0.1, True, 0.0),
     "one place below the forward": (Flag.UNDETERMINED, math.nextafter(100.0, 0.0), 100.0, 100.0, 0.1, True, 0.0),
+    "too small a volatility for its gamma": (Flag.UNDETERMINED, 1e-160, 100.0, 100.0, 0.1, True, 0.0),
     "smallest double": (Flag.UNDETERMINED, 5e-324, 100.0, 150.0, 0.1, True, 0.0),
     "end of trading": (Flag.EXPIRED, 10.0, 100.0, 100.0, 0.0, True, 0.05),
     "after the end": (Flag.EXPIRED, 10.0, 100.0, 100.0, -1e-9, True, 0.05),
