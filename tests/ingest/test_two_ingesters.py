@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import ingest.worker
-from ingest import subscriptions
+from brokers.upstox import limits
+from bus import lease
 from schemas import streams
 from schemas.commands import Mode
 from tests.end_to_end.pipeline import Pipeline, pipeline
@@ -38,6 +39,10 @@ class Ingester:
         with log.open("ab") as file:
             command = [sys.executable, "-m", "ingest"]
             self._process = subprocess.Popen(command, env=os.environ | env, cwd=ROOT, stdout=file, stderr=file)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         self._process.kill()
@@ -128,7 +133,7 @@ async def test_a_socket_that_another_process_needs_is_closed_before_that_one_ope
     redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each would have use for both sockets."""
-    monkeypatch.setattr(subscriptions, "ALONE", {Mode.FULL: 25})
+    monkeypatch.setattr(limits, "ALONE", {Mode.FULL: 25})
     async with pipeline(redis_url, tmp_path / "home", teji_shards=SHARDS) as line, watched(line):
         line.start("ingest", ingest.worker.run, "one")
         await line.until(lambda: carried(line) == [25, 25], "alone it uses both sockets")
@@ -167,9 +172,11 @@ async def test_a_third_ingester_stands_by_and_takes_the_place_of_one_that_dies(r
     async with pipeline(redis_url, tmp_path / "home", teji_shards=SHARDS) as line:
         async with ingesters(line, tmp_path, 3) as found, watched(line):
             await line.until(lambda: shared(line, 2), "two connections share everything")
-            await line.until(lambda: sum(map(stands_by, found)) == 1, "one stands by")
-            assert len(await owners(line)) == 2
-            busy = next(each for each in found if not stands_by(each))
+            await line.until(lambda: shared_by(line, 2), "two processes have two shards each")
+            working = await working_pids(line)
+            (idle,) = (each for each in found if each.pid not in working)
+            await line.until(lambda: stands_by(idle), "one stands by, and says so")
+            busy = next(each for each in found if each is not idle)
             before = set(line.market.hub.connections)
             await asyncio.to_thread(busy.kill)
             await line.until(lambda: set(line.market.hub.connections) - before, "the one that stood by connects", 15)
@@ -210,6 +217,13 @@ async def shared_by(line: Pipeline, count: int) -> bool:
 async def owners(line: Pipeline) -> set[str]:
     values = [await line.bus.redis.get(streams.lease("ingest", shard)) for shard in range(SHARDS)]
     return {value.decode().split(":", 1)[1] for value in values if value}
+
+
+async def working_pids(line: Pipeline) -> set[int]:
+    """Of the processes that own a shard."""
+    owning = await owners(line)
+    living = await lease.living(line.bus)
+    return {int(details["pid"]) for name, details in living.items() if name.partition(":")[2] in owning}
 
 
 def stands_by(ingester: Ingester) -> bool:
