@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from time import process_time
@@ -78,7 +79,9 @@ def measure() -> Report:
                 there.append(peer.name)
         rates = in_turns(sides, _ROUNDS)
         answers = {peer: np.load(folder / peer / "iv.npy") for peer in there}
-    return _report(made, rates, answers)
+    report = _report(made, rates, answers)
+    missing = {f"{peer.name}, left out": 1.0 for peer in _PEERS if peer.name not in answers}
+    return replace(report, detail={**report.detail, **missing})
 
 
 def _rate(work: Callable[..., object], made: Mapping[str, Any]) -> float:
