@@ -162,6 +162,7 @@ class Feed:
             return  # nobody has told the time yet
         keys, ts, unseen = self.collector.told()
         self._lighten(keys, unseen)
+        metrics.FEED_INSTRUMENTS.labels("seen").set(len(keys) - np.count_nonzero(unseen))
         found = self._health.look(Sight(keys, ts, unseen, *self._able(keys)), now_ms, now_s)
         if found.ask_again:
             metrics.FEED_ASKED_AGAIN.inc(len(found.ask_again))

@@ -73,6 +73,9 @@ async def test_a_dead_connections_instruments_move_and_the_rest_comes_back_when_
         assert len(told["no_room"]["first"]) == 10
         states = {each["number"]: (each["state"], each["instruments"]) for each in told["sockets"]}
         assert sorted(states.values()) == [("connecting", 0), ("live", 40)]
+        assert [metrics.FEED_CONNECTIONS.labels(state)._value.get() for state in ("live", "connecting")] == [1, 1]
+        counted = {what: metrics.FEED_INSTRUMENTS.labels(what)._value.get() for what in ("desired", "no_room")}
+        assert counted == {"desired": 60, "no_room": 20}
         await line.until(lambda: missing_is(line, "no_room", 20), "the whole list is written down")
 
         there = dict(line.market.hub.connections[few].subscriptions.modes)
