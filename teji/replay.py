@@ -27,8 +27,7 @@ from teji.comparing import Comparison, Verdict
 from teji.playing import FAMILIES, Digest, Item, Stage, StillBus
 
 _IST: Final = timedelta(hours=5, minutes=30)
-_SHOWN_S: Final = 0.1
-_END_S: Final = 60.0
+_LIST_WIDTH: Final = 200
 
 
 class WrongUsage(Exception):
@@ -292,7 +291,8 @@ def list_tapes(as_json: bool) -> None:
         table.add_row(
             one.session, _time(one.from_ns), _time(one.to_ns), f"{one.frames:,}", mb, ratio, state, str(one.folder)
         )
-    Console(soft_wrap=True, highlight=False).print(table)
+    width = max(Console().width, _LIST_WIDTH)  # a path that is cut off is of no use
+    Console(width=width, soft_wrap=True, highlight=False).print(table)
 
 
 def _about(one: reader.Found) -> dict[str, Any]:
