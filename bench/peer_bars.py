@@ -1,9 +1,10 @@
 """Runs in a peer's own interpreter, see peers.py: one-minute bars by NautilusTrader's TimeBarAggregator.
 
 Called with the peer's name and a folder of arrays: `row` (which instrument), `ts` (epoch ms), `price`, `size` of each
-trade, in order. The words on the input: `fold` feeds trade objects that are there already, `all` makes them from the
-numbers first; the answer is trades in a second of processor time. `open` is `fold` without the time in which minutes
-end; `bars` writes the bars of the last run. Imports nothing of ours.
+trade, in order; the first `warm` of them are fed before the clock starts. The words on the input: `fold` feeds trade
+objects that are there already, `all` makes them from the numbers first; the answer is trades in a second of processor
+time. `open` is `fold` without the time in which minutes end; `bars` writes the bars of the last run. Imports nothing of
+ours.
 
 Generous to it: the clock moves only where a minute ends, all trades share one id, and bars without trades are off.
 """
@@ -39,23 +40,30 @@ class Nautilus:
         self._columns = (
             given["row"].tolist(), (given["ts"] * 1_000_000).tolist(), given["price"].tolist(), given["size"].tolist()
         )  # fmt: skip
-        self._ticks = self._make()
+        self._warm = int(given["warm"][0])
+        self._ticks = self._make(0)
         self._bars: list[Any] = []
 
     def run(self, what: str) -> float:
         """Trades a second."""
         clock, aggregators = self._fresh()
+        end = self._feed(clock, aggregators, self._ticks[: self._warm], self._columns[0][: self._warm], 0)
         self._closing_s = 0.0
         start = process_time()
-        ticks = self._make() if what == "all" else self._ticks
-        end = ticks[0].ts_event // MINUTE_NS * MINUTE_NS + MINUTE_NS
-        for row, tick in zip(self._columns[0], ticks, strict=True):
-            if tick.ts_event >= end:
-                end = self._advance(clock, end)
-            aggregators[row].handle_trade_tick(tick)
+        ticks = self._make(self._warm) if what == "all" else self._ticks[self._warm :]
+        end = self._feed(clock, aggregators, ticks, self._columns[0][self._warm :], end)
         self._advance(clock, end)
         spent = process_time() - start
         return len(ticks) / (spent - self._closing_s if what == "open" else spent)
+
+    def _feed(self, clock: Any, aggregators: list[Any], ticks: list[Any], rows: list[int], end: int) -> int:
+        """Returns when the minute that is open will end."""
+        end = end or ticks[0].ts_event // MINUTE_NS * MINUTE_NS + MINUTE_NS
+        for row, tick in zip(rows, ticks, strict=True):
+            if tick.ts_event >= end:
+                end = self._advance(clock, end)
+            aggregators[row].handle_trade_tick(tick)
+        return end
 
     def save(self, path: Path) -> None:
         rows = [
@@ -65,12 +73,12 @@ class Nautilus:
         ]  # fmt: skip
         np.save(path, np.array(rows, BAR))
 
-    def _make(self) -> list[Any]:
+    def _make(self, first: int) -> list[Any]:
         trade, price, quantity, side, number = self._types
         ids = [one.id for one in self._instruments]
         return [
             trade(ids[row], price(paid, 2), quantity(size, 0), side, number, ts, ts)
-            for row, ts, paid, size in zip(*self._columns, strict=True)
+            for row, ts, paid, size in zip(*(one[first:] for one in self._columns), strict=True)
         ]
 
     def _fresh(self) -> tuple[Any, list[Any]]:
