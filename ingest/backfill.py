@@ -74,7 +74,9 @@ class Backfill:
     def resumed(self, keys: Iterable[str], final_to: int) -> None:
         """Another process followed these before; history has had the last word on days before this instant."""
         if self._enabled:
+            keys = list(keys)
             self._plan.resumed(keys, final_to)
+            self._told.resumed(keys)
 
     def drop(self, keys: Iterable[str]) -> None:
         """Nobody wants these any more."""

@@ -20,11 +20,18 @@ _VALUES: Final = struct.Struct("<4dqd")
 class Told:
     def __init__(self) -> None:
         self._days: dict[tuple[str, int], array[int]] = {}  # (instrument, midnight) -> digests, 0: not told
+        self._resumed: set[str] = set()
         self._since: dict[str, int] = {}
+
+    def resumed(self, keys: Iterable[str]) -> None:
+        """Another process may have been told about these, up to their start here."""
+        self._resumed.update(keys)
 
     def start(self, key: str, now_ms: int) -> None:
         """From now on this process knows what the instrument is told."""
-        self._since.setdefault(key, now_ms)
+        if key in self._resumed:
+            self._resumed.discard(key)
+            self._since[key] = now_ms
 
     def note(self, bars: Iterable[HistoryBar]) -> None:
         for bar in bars:
@@ -51,6 +58,7 @@ class Told:
         gone = set(keys)
         for where in [where for where in self._days if where[0] in gone]:
             del self._days[where]
+        self._resumed -= gone
         for key in gone:
             self._since.pop(key, None)
 
