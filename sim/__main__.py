@@ -60,7 +60,11 @@ def _settings(arguments: list[str] | None) -> SimSettings:
     try:
         return SimSettings.model_validate(vars(parser.parse_args(arguments)))
     except ValidationError as error:
-        parser.error("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))
+        parser.error(
+            "; ".join(
+                f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+            )
+        )
 
 
 if __name__ == "__main__":

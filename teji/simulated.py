@@ -12,7 +12,10 @@ def checked(given: dict[str, Any]) -> SimSettings:
     try:
         return SimSettings.model_validate(given)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']} (it is {e['input']!r})" for e in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')} (it is {e['input']!r})"
+            for e in error.errors()
+        )
         raise Misconfigured(f"The simulated exchange cannot start so. {wrong}.") from None
 
 
