@@ -12,12 +12,14 @@ import aggregator.worker
 from brokers.upstox import history
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.rest import Budget, Rest, http_client
+from bus.embedded import Servers
 from ingest import plan
 from schemas import streams
 from schemas.bars import HistoryBar
 from schemas.commands import FeedBackfill
 from sim.faults import FaultRequest
 from sim.hours import day_of, midnight_ms
+from teji.audit import Options, audited
 from tests.end_to_end.pipeline import MINUTE, START, Pipeline, final, log_in, pipeline, start_all
 from tests.ingest.live import command
 
@@ -95,7 +97,9 @@ async def become_equal(
     return await bars(line)
 
 
-async def test_a_network_gap_across_midnight_is_filled_on_both_sides(redis_url: str, tmp_path: Path) -> None:
+async def test_a_network_gap_across_midnight_is_filled_on_both_sides_and_the_audit_sees_nothing_but_a_planted_error(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
     start = START.replace(hour=23, minute=51)
     sim = {**LEAN, "start": start, "always_open": True}
     async with pipeline(redis_url, tmp_path / "home", sim, teji_calendar="always", **FILLED) as line:
@@ -117,6 +121,19 @@ async def test_a_network_gap_across_midnight_is_filled_on_both_sides(redis_url: 
         assert {gap[midnight + n * MINUTE]["source"] for n in (-7, -6)} == {"live"}
         assert gap[midnight - 5 * MINUTE]["source"] in ("mixed", "backfill")  # the last that was seen, if it was
         assert len({(bar["instrument"], bar["ts"], bar["rev"]) for bar in await line.bars()}) == len(await line.bars())
+
+        options = Options(instruments=tuple(sorted(before & listed(line))))
+        places = Servers(redis_url, postgres_url)  # an empty Postgres: today's bars are in Redis
+        report = await audited(line.settings, places, line.market.url, options)
+        assert (report.is_right, report.candles) == (True, "intraday"), report.as_dict()
+        assert report.found.equal > 15 * 4
+        planted = next(bar for bar in ours.values() if bar["ts"] == midnight + MINUTE)
+        wrong = orjson.dumps({**planted, "high": planted["high"] + 1, "rev": planted["rev"] + 1})
+        where = planted["instrument"], planted["ts"]
+        await line.bus.redis.xadd(streams.candles(0), {"instrument": where[0], "ts": where[1], "data": wrong})
+        report = await audited(line.settings, places, line.market.url, options)
+        (found,) = report.found.mismatches
+        assert (found.instrument, found.ts, found.fields) == (*where, ("high",))
 
 
 async def test_a_system_that_was_down_since_yesterday_afternoon_has_all_of_it_in_the_morning(
