@@ -5,7 +5,8 @@ restart or from a recording:
 
 - A minute leaves when venue time has passed its end by the grace. All its bars leave together, ordered by key.
 - What changes a bar later (a late trade, history, news about what the feed had covered) makes it leave again, with a
-  higher `rev`, when venue time reaches its next whole second; several changes within a second leave as one.
+  higher `rev`, when venue time reaches its next whole second; several changes within a second leave as one. So does
+  what history tells of a minute that is gone, and either leaves sooner where its place in the ring is needed.
 - `complete` is decided by coverage: the feed has covered an instrument from its first update after a (re)connection
   until a `down` mark. A minute counts as complete where it lies inside.
 - As venue time crosses a minute's end, the state of all instruments with terms is taken (see moments.py). With the bars
