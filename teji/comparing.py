@@ -23,6 +23,7 @@ from bus.postgres import Pool
 from bus.postgres import translated as postgres_translated
 from ingest.tape.player import Begin, Publish
 from schemas import streams
+from schemas.events import EventKind
 from schemas.streams import instrument_id
 from teji.playing import FAMILIES, READERS, SOURCES, Digest, Item, item
 
@@ -93,6 +94,7 @@ class Comparison:
         self._shards = shards
         self._grace_ms = grace_ms
         self._playing: set[int] = set()
+        self._began: dict[int, str] = {}  # by shard: the newest bar's id when the tape began
         self._chain_from_ms: int | None = None  # where there are several shards: while all of them play
         self._live: dict[tuple[str, int], AsyncIterator[Item]] = {}
         self._over: set[int] = set()  # shards that nobody vouches for any more
@@ -107,6 +109,7 @@ class Comparison:
     async def begun(self, step: Begin) -> None:
         self._over.discard(step.shard)
         self._playing.add(step.shard)
+        self._began[step.shard] = step.ends.get(streams.candles(step.shard), "0-0")
         if len(self._playing) == self._shards:
             self._chain_from_ms = _next_minute(max(self.venue_ms.values(), default=0)) + _MINUTE_MS
         for family, stream_of in FAMILIES.items():
@@ -139,7 +142,7 @@ class Comparison:
             (found,) = await self._bus.packet(("XRANGE", stream, f"({after}", "+", "COUNT", _PAGE))
             for entry_id, flat in found:
                 after = entry_id.decode()
-                yield item(family, shard, flat)
+                yield item(family, shard, after, flat)
             if not found:
                 return
 
@@ -160,12 +163,13 @@ class Comparison:
                 self._keep_chain(one, "replay")
         elif (live := self._live.get((one.family, one.shard))) is not None:
             told = await anext(live, None)
-            if told is None and await self._is_behind(one):
+            differs = told is None or told.data != one.data
+            if (told is None and await self._is_behind(one)) or (differs and await self._has_lost(one, told)):
                 return
             self.verdict.replay.add(one)
             if told is not None:
                 self.verdict.live.add(told)
-            if told is None or told.data != one.data:
+            if differs:
                 self.verdict.differ(Difference(one.family, one.shard, told.data if told else None, one.data))
 
     async def _is_behind(self, one: Item) -> bool:
@@ -179,6 +183,24 @@ class Comparison:
             f"the live {late[0]} has not folded what comes then (it is behind, or was stopped)"
         )
         return True
+
+    async def _has_lost(self, one: Item, told: Item | None) -> bool:
+        """Whether the live aggregator had lost ticks by then, as it does when Redis crashes: it has said so."""
+        until = order(told.id)[0] if told else "+"
+        (found,) = await self._bus.packet(("XRANGE", streams.EVENTS, self._began.get(one.shard, "-"), until))
+        for entry_id, flat in found:
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            event = orjson.loads(fields[b"data"]) if fields.get(b"kind") == EventKind.GAP.encode() else {}
+            lost = event.get("data", {}).get("stream") in (streams.ticks(one.shard), streams.panel(one.shard))
+            if lost:
+                self._live.pop(("candles", one.shard), None)
+                self._live.pop(("chain", one.shard), None)
+                self.verdict.notes.append(
+                    f"shard {one.shard} is compared up to {one.name} at {one.ts}: the live {event['worker']} had lost "
+                    f"entries, says the event {entry_id.decode()} ({event['message']})"
+                )
+                return True
+        return False
 
     async def _reads_late(self, reader: str, shard: int) -> bool:
         source = SOURCES[reader](shard)

@@ -51,6 +51,7 @@ class Item:
     ts: int
     name: str  # whose it is
     data: bytes
+    id: str = ""  # of the stream's entry
 
 
 @dataclass(slots=True)
@@ -210,20 +211,20 @@ class Stage:
 
     async def _page(self, number: int, shard: _Shard, family: str, stream: str) -> bool:
         (found,) = await self._bus.packet(("XRANGE", stream, f"({shard.read[stream]}", "+", "COUNT", _PAGE))
-        for _, flat in found:
-            await self._came(item(family, number, flat))
+        for entry_id, flat in found:
+            await self._came(item(family, number, entry_id.decode(), flat))
         if found:
             shard.read[stream] = found[-1][0].decode()
             await self._bus.packet(("XTRIM", stream, "MAXLEN", "~", _KEPT))
         return len(found) == _PAGE
 
 
-def item(family: str, shard: int, flat: Sequence[bytes]) -> Item:
+def item(family: str, shard: int, entry_id: str, flat: Sequence[bytes]) -> Item:
     """An entry of an output stream."""
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     whose = (b"instrument",) if family == "candles" else (b"underlying", b"expiry")
     name = " ".join(fields[one].decode() for one in whose)
-    return Item(family, shard, int(fields[b"ts"]), name, fields[b"data"])
+    return Item(family, shard, int(fields[b"ts"]), name, fields[b"data"], entry_id)
 
 
 async def _awaited(job: Awaitable[None]) -> None:

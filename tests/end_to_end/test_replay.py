@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -173,7 +174,8 @@ async def marked(line: Pipeline) -> bool:
     return any(fields[b"rx"] == b"0" for _, fields in newest)
 
 
-async def test_a_restart_of_redis_leaves_no_seam(tmp_path: Path) -> None:
+@pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
+async def test_a_restart_of_redis_leaves_no_seam_and_what_a_crash_has_cost_is_said(tmp_path: Path, crash: bool) -> None:
     home = tmp_path / "home"
     with contextlib.ExitStack() as first_life:
         url = first_life.enter_context(embedded.servers(settings_in(home), postgres=False)).redis_url
@@ -181,6 +183,8 @@ async def test_a_restart_of_redis_leaves_no_seam(tmp_path: Path) -> None:
             start_all(line)
             await connected(line)
             await run_market(line, 90)
+            if crash:
+                os.kill(int((home / "redis" / "redis.pid").read_text()), signal.SIGKILL)
             await asyncio.to_thread(first_life.close)
             await run_market(line, 30)
             with embedded.servers(settings_in(home), postgres=False):
@@ -190,8 +194,12 @@ async def test_a_restart_of_redis_leaves_no_seam(tmp_path: Path) -> None:
                 for name in list(line.tasks):
                     await line.stop(name)
                 (tape,) = tapes(line.settings)
-                result = await verified(line.settings, tape)
-                assert kinds(tape).count(Kind.CUT) == 1  # the stretch goes on over the restart
+                result = await replay(line.settings, Options(tape, None, verify=True))
+                assert result.verdict is not None
+                assert result.verdict.equal, [one.text() for one in result.verdict.differences]
+                lost = any("had lost entries" in note for note in result.verdict.notes)
+                assert lost or result.verdict.replay.counts == result.digest.counts
+                assert crash or kinds(tape).count(Kind.CUT) == 1  # the stretch goes on over the restart
     assert result.digest.counts["candles"] > 100
 
 
