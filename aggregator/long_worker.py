@@ -14,6 +14,7 @@ import structlog
 
 from aggregator.bars import Hours, Produced
 from aggregator.intervals import Long, Longer
+from bus import metrics
 from bus.connection import Bus, pairs
 from bus.inbox import Output
 from market import sessions
@@ -67,6 +68,7 @@ class LongShard:
         return self._outputs(found)
 
     def _outputs(self, bars: Sequence[Long]) -> list[Output]:
+        metrics.BARS.labels("longer").inc(len(bars))
         stream = streams.intervals(self._number)
         return [
             Output(
