@@ -45,7 +45,8 @@ CHAIN_HEADER: Final = (
 
 def header(stream: str) -> str:
     """The line above a stream's lines; empty where they need none."""
-    return {"ticks": TICK_HEADER, "candles": BAR_HEADER, "chain": CHAIN_HEADER}.get(family(stream), "")
+    headers = {"ticks": TICK_HEADER, "candles": BAR_HEADER, "intervals": BAR_HEADER, "chain": CHAIN_HEADER}
+    return headers.get(family(stream), "")
 
 
 def lines(stream: str, entry_id: str, fields: Fields) -> list[str]:
@@ -135,8 +136,9 @@ def _bar_lines(_: str, fields: Fields) -> list[str]:
     iv = None if bar["iv"] is None else bar["iv"] * 100
     prices = " ".join(_price(bar[name]) for name in ("open", "high", "low", "close"))
     notes = ("" if bar["complete"] else " incomplete") + ("" if bar["source"] == "live" else f" {bar['source']}")
+    start = f"{_time(bar['ts'])[:5]} {bar.get('interval', '')}"
     return [
-        f"{_time(bar['ts'])[:5]:<12} {bar['instrument']:<{_KEY_WIDTH}} {prices} {_count(bar['volume'], 10)}"
+        f"{start:<12} {bar['instrument']:<{_KEY_WIDTH}} {prices} {_count(bar['volume'], 10)}"
         f" {_count(bar['oi'], 12)} {_number(iv, 6, 1)} {bar['ticks']:>5} {bar['rev']}{notes}"
     ]
 
@@ -177,6 +179,7 @@ def _other(entry_id: str, fields: Fields) -> list[str]:
 _LINES: Final[dict[str, Callable[[str, Fields], list[str]]]] = {
     "ticks": _tick_lines,
     "candles": _bar_lines,
+    "intervals": _bar_lines,
     "events": _event_lines,
     "chain": _chain_lines,
     **dict.fromkeys(("commands", "orders", "signals"), _named_lines),

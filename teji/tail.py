@@ -18,7 +18,12 @@ from schemas import streams
 from schemas.errors import Misconfigured, Unavailable
 from teji import render
 
-_SHARDED: Final = {"ticks": streams.ticks, "candles": streams.candles, "chain": streams.chain}
+_SHARDED: Final = {
+    "ticks": streams.ticks,
+    "candles": streams.candles,
+    "intervals": streams.intervals,
+    "chain": streams.chain,
+}
 _WHOLE: Final = (streams.EVENTS, streams.COMMANDS, streams.ORDERS, streams.SIGNALS)
 _BLOCK_MS: Final = 1000
 _COUNT: Final = 200

@@ -47,6 +47,14 @@ def bar(**more: object) -> dict[bytes, bytes]:
     return as_bytes({"instrument": OPTION, "ts": TS, "data": body})
 
 
+def test_a_longer_bar_says_how_long_it_is() -> None:
+    fields = bar()
+    fields[b"data"] = fields[b"data"][:-1] + b',"interval":"15m"}'
+    (line,) = render.lines("intervals:{0}", ENTRY, fields)
+    assert line.split()[:3] == ["09:15", "15m", OPTION]
+    assert render.header("intervals:{0}") == render.BAR_HEADER
+
+
 def test_each_tick_is_a_line_in_the_headers_columns() -> None:
     first, second = render.lines("ticks:{0}", ENTRY, ticks())
 

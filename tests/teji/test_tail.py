@@ -37,7 +37,7 @@ def test_a_name_stands_for_all_its_shards(name: str, streams: list[str]) -> None
 
 
 def test_an_unknown_stream_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(Misconfigured, match="ticks, candles, chain, events"):
+    with pytest.raises(Misconfigured, match="ticks, candles, intervals, chain, events"):
         tail.resolved("nothing", 1)
 
 
