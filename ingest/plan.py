@@ -10,8 +10,9 @@ between: a call costs the same whatever it brings.
 - Today's needs that are still open at midnight become those of a finished day.
 - What today's call has told is asked for again when the day is over and the venue has corrected it (`_FINAL_MS`).
 
-What is lacking comes before what is only to be checked, today before other days, then indices, futures and shares, and
-options by their distance from the money (`rank`).
+What is lacking comes before what is only to be checked, today before other days, and last of today the one minute that
+was not over when the others were told. Among equals it is indices, futures and shares, then options by their distance
+from the money (`rank`).
 
 What is still open survives a crash as two numbers: `filled_to`, from where on minutes may be lacking, and `final_to`,
 the first day that history has not had the last word on.
@@ -49,6 +50,7 @@ class Need:
     due_ms: int
     past: bool = False  # of finished days: whole days
     tries: int = 0
+    rest: bool = False  # only the last minute, which was not over when the others were told
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,8 @@ class Plan:
         self._roll(now_ms)
         while self._later and self._later[0][0] <= now_ms:
             due_ms, key, past = heapq.heappop(self._later)
-            urgency = 0 if not past else 1 if key in self._holes else 2
+            need = self._needs.get((key, past))
+            urgency = (3 - (key in self._holes)) if past else int(need is not None and need.rest)
             heapq.heappush(self._ready, (urgency, self._rank(key), due_ms, key, past))
         while self._ready:
             _, _, due_ms, key, past = heapq.heappop(self._ready)
@@ -166,7 +169,8 @@ class Plan:
             return need.from_ms, need.from_ms
         self._provisional.setdefault(need.key, set()).add(midnight(need.from_ms))
         if left.to_ms > known_ms:
-            self._open(Need(need.key, max(left.from_ms, known_ms), left.to_ms, left.to_ms + _SETTLE_MS))
+            first = max(left.from_ms, known_ms)
+            self._open(Need(need.key, first, left.to_ms, left.to_ms + _SETTLE_MS, rest=first > left.from_ms))
         return left.from_ms, max(left.from_ms, min(left.to_ms, known_ms))
 
     def finished(self, need: Need, now_ms: int, days: Collection[int]) -> Finished:
@@ -295,6 +299,7 @@ class Plan:
                 from_ms=min(known.from_ms, need.from_ms),
                 to_ms=max(known.to_ms, need.to_ms),
                 due_ms=min(known.due_ms, need.due_ms),
+                rest=known.rest and need.rest,
             )
         self._needs[where] = need
         heapq.heappush(self._later, (need.due_ms, *where))

@@ -75,6 +75,16 @@ def test_indices_come_before_options() -> None:
     assert [key for key, *_ in asked(of, ist(11))] == [INDEX, A, B]
 
 
+def test_what_has_been_told_nothing_yet_comes_before_the_last_minute_of_what_has() -> None:
+    of = plan()
+    for key in (INDEX, A):
+        of.start(key, ist(11, 30, 20))
+    first = of.due(ist(11, 30, 20))
+    assert first is not None
+    of.served(first, ist(11, 30, 20))
+    assert [key for key, *_ in asked(of, ist(11, 31, 10))] == [A, INDEX]
+
+
 def test_a_reconnection_inside_a_minute_asks_for_that_minute_once_it_is_over() -> None:
     of = plan()
     of.covered([A], ist(11, 30, 10))
