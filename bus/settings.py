@@ -64,7 +64,10 @@ class Settings(BaseSettings):
 
     # Where things are
     teji_home: Path = Field(Path(".teji"), description="Folder of embedded data, tapes, secrets and logs")
-    redis_url: str = Field("", description="An own Redis 6.2 or newer; empty starts the embedded one")
+    redis_url: str = Field(
+        "",
+        description="An own Redis, 6.2 or newer; `redis+cluster://`, `redis+sentinel://` too; empty: the embedded one",
+    )
     database_url: SecretStr = Field(
         SecretStr(""), description="An own Postgres 14 or newer; empty starts the embedded one"
     )
