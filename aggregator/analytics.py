@@ -102,7 +102,7 @@ def pain(strikes: Floats, call_oi: Floats, put_oi: Floats) -> Floats:
 
 def max_pain(strikes: Floats, pains: Floats, forward: float) -> float:
     """argmin over K of pain(K); of equals the one nearest F, then the lower."""
-    if not len(pains) or math.isnan(pains[0]):
+    if not (len(pains) and np.isfinite(pains).all()):
         return NAN
     least = strikes[pains == pains.min()]
     return float(least[0] if math.isnan(forward) else least[np.argmin(np.abs(least - forward))])

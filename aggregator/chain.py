@@ -20,7 +20,7 @@ import orjson
 from aggregator import chain_json, chain_minute
 from aggregator.chain_layout import Layout, contract, layout
 from aggregator.chain_memory import DayBefore, OpenInterest, Volatility, day_number
-from aggregator.chain_minute import Measured, Priced
+from aggregator.chain_minute import Measured, Priced, quietly
 from aggregator.state import MINUTE_MS
 from schemas.errors import Rejected
 from schemas.panel import PANEL, Panel
@@ -146,6 +146,7 @@ class ChainBuilder:
         """Closing 30-day volatilities of days before, by IST day number, from wherever they are kept."""
         self._volatility.seed(underlying, days)
 
+    @quietly
     def _see_open_interest(self, one: Panel) -> None:
         rec = one.rec
         places = self._rows(one.shard, self._layout(one.shard, [one]), rec)

@@ -10,7 +10,7 @@ import orjson
 
 from aggregator import analytics
 from aggregator.chain_layout import NOBODY
-from aggregator.chain_minute import DECIMALS, PRICE, Measured, Minute, Priced, rounded
+from aggregator.chain_minute import DECIMALS, PRICE, Measured, Minute, Priced, quietly, rounded
 from market.black76 import Flag
 from schemas.bars import PriceFrom
 from schemas.chain import Chain, ChainModel, ChainOption, ChainStrike, OiChangeFrom
@@ -30,6 +30,7 @@ _PRICES: Final[Words] = np.array([None, PriceFrom.LAST.value, PriceFrom.MID.valu
 _CHANGES: Final[Words] = np.array([None, OiChangeFrom.FIRST_SEEN.value, OiChangeFrom.PREVIOUS_DAY.value], object)
 
 
+@quietly
 def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, Any], seen: Mapping[str, Any]) -> bytes:
     """NaN becomes null. `common`: what the underlying's chains share; `seen`: rev, silent shards, rate."""
     layout, fwd = of.layout, of.forward

@@ -35,6 +35,11 @@ PRICE: Final = 5
 PERCENT: Final = 4
 RUPEES: Final = 2
 
+_WHOLE_MAX: Final = 1 << 53  # larger ones are no counts
+
+#: What makes no sense, or is not known, ends as NaN: nobody needs to be warned of it on the way.
+quietly: Final = np.errstate(all="ignore")
+
 _NOBODY: Final = np.zeros(1, PANEL)
 for _name in PANEL.names or ():
     if PANEL[_name].kind == "f":
@@ -65,6 +70,7 @@ class Minute:
         return self.ts + MINUTE_MS
 
     @classmethod
+    @quietly
     def of(
         cls, ts: int, keys: Sequence[str], rec: npt.NDArray[Any], base: tuple[Floats, Floats, Bools] | None = None
     ) -> "Minute":
@@ -122,6 +128,7 @@ class Priced:
     solved: npt.NDArray[Any]  # black76.OPTION of each of the layout's places, rounded
 
 
+@quietly
 def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[Priced]:
     """Forwards one by one, then all options at once."""
     if not chains:
@@ -162,6 +169,7 @@ class Measured:
     by_strike: dict[str, Floats]
 
 
+@quietly
 def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     fwd, strikes = of.forward.value, of.layout.strikes
     calls = _side(minute, of.layout.calls, of.solved[: len(strikes)])
@@ -242,7 +250,7 @@ def _open_interest(strikes: Floats, calls: Side, puts: Side, fwd: float) -> Fiel
         "put_wall_change": analytics.put_wall(strikes, puts.oi_change, fwd),
     }
     for name in ("call_volume", "put_volume"):
-        sums[name] = None if math.isnan(sums[name]) else int(sums[name])
+        sums[name] = int(sums[name]) if abs(sums[name]) < _WHOLE_MAX else None
     return {**sums, **ratios, **walls}
 
 
@@ -285,6 +293,7 @@ def _skew(of: Priced, calls: Side, puts: Side) -> Fields:
     }
 
 
+@quietly
 def of_underlying(minute: Minute, layout: Layout, underlying: str, made: Sequence[tuple[Priced, Measured]]) -> Fields:
     """What all chains of an underlying have in common, without the history of its volatility."""
     vols = [(of.years, found.fields["atm_iv"]) for of, found in made]

@@ -1,5 +1,6 @@
 """The fold of the chain: which minute leaves when, what it remembers, what it must survive."""
 
+import math
 import zlib
 from datetime import date, timedelta
 from typing import Any
@@ -14,7 +15,7 @@ from aggregator.chain_memory import CLOSE_SLACK_MS, day_number
 from bench import plain_chain
 from schemas.chain import Action, Chain, ChainOption, OiChangeFrom
 from schemas.errors import Rejected
-from schemas.panel import Panel
+from schemas.panel import PANEL, Panel
 from tests.aggregator.chains import (
     DAY,
     EXPIRY,
@@ -478,3 +479,27 @@ def test_the_day_before_is_asked_for_by_segment_and_date() -> None:
     day_of(market, builder, 1000.0, TS)
     day_of(market, builder, 1000.0, TS + MINUTE)
     assert asked == [("NSE_FO", date(2026, 11, 18))]
+
+
+NUMBERS = st.one_of(
+    st.sampled_from([0.0, -1.0, math.nan, math.inf, -math.inf, 1e-308, 1.7e308, 0.05]), st.floats(allow_nan=True)
+)
+WHOLES = st.one_of(
+    st.sampled_from([0, -1, TS, TS - DAY, (1 << 63) - 1, -(1 << 63)]), st.integers(-(1 << 63), (1 << 63) - 1)
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.data())
+def test_whatever_a_panel_holds_makes_a_chain_that_can_be_read(data: st.DataObject) -> None:
+    market = Market()
+    keys = [market.spot(), market.future()]
+    for strike in (1e-9, 95.0, 100.0, 1e12):
+        keys += [market.option(strike, side) for side in plain_chain.SIDES]
+    drawn = {"ltp", "bid", "ask", "oi", "cp", "iv", "delta", "gamma", "ts", "ltt", "vtt", "bid_qty", "covered"}
+    kinds = {name: NUMBERS if PANEL[name].kind == "f" else WHOLES for name in sorted(drawn)}
+    told = {key: data.draw(st.fixed_dictionaries({}, optional=kinds)) for key in keys}
+    builder = market.builder(day_before=yesterday)
+    for ts in (TS, TS + MINUTE, TS + DAY):
+        (chain,) = (read(made) for made in market.add(builder, panel(told, ts)))
+        assert [row.strike for row in chain.strikes] == [1e-9, 95.0, 100.0, 1e12]
