@@ -6,6 +6,7 @@ silent; in a replay that is on the tape, and its clock stands still.
 
 import asyncio
 import hashlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,7 +27,8 @@ FAMILIES: Final = {"candles": streams.candles, "chain": streams.chain}
 READERS: Final = {"candles": ("aggregator",), "chain": ("aggregator", "chain")}
 SOURCES: Final = {"aggregator": streams.ticks, "chain": streams.panel}
 
-_AHEAD_BYTES: Final = 16 << 20  # of entries that the aggregator has yet to read
+_AHEAD_BYTES: Final = 192 << 20  # of entries that the aggregator has yet to commit, which it does once a second
+_CHUNK_BYTES: Final = 8 << 20
 _KEPT: Final = 200_000  # entries of an output stream
 _PAGE: Final = 1_000
 _LOOK_S: Final = 0.002
@@ -78,7 +80,8 @@ class Digest:
 @dataclass(slots=True)
 class _Shard:
     newest: str = ""  # id of the newest entry of ours
-    ahead_bytes: int = 0
+    chunk_bytes: int = 0  # since the newest chunk ended
+    chunks: deque[str] = field(default_factory=deque)  # where each of them ended
     read: dict[str, str] = field(default_factory=dict)  # by output stream, up to here
 
 
@@ -164,13 +167,21 @@ class Stage:
         ours = [i for i, output in zip(ids, outputs, strict=True) if output.stream == streams.ticks(number)]
         self.entries += len(ours)
         shard.newest = ours[-1] if ours else shard.newest
-        shard.ahead_bytes += sum(
+        shard.chunk_bytes += sum(
             len(value) for output in outputs for value in output.fields.values() if isinstance(value, bytes)
         )
-        if shard.ahead_bytes > _AHEAD_BYTES:
-            await self._caught_up(number)
-            await self._bus.packet(("XTRIM", streams.ticks(number), "MINID", shard.newest))
-            shard.ahead_bytes = 0
+        if shard.chunk_bytes >= _CHUNK_BYTES:
+            shard.chunks.append(shard.newest)
+            shard.chunk_bytes = 0
+            await self._keep_step(number, shard)
+
+    async def _keep_step(self, number: int, shard: _Shard) -> None:
+        """Not further ahead of the aggregator than the scratch Redis should hold; what it has read can go."""
+        if len(shard.chunks) * _CHUNK_BYTES > _AHEAD_BYTES:
+            oldest = shard.chunks.popleft()
+            await self._until_read(number, "aggregator", streams.ticks(number), oldest)
+            await self._bus.packet(("XTRIM", streams.ticks(number), "MINID", oldest))
+        await self.collect()
 
     async def _caught_up(self, number: int) -> None:
         """Until all entries are folded; what has come out by then is handed on."""

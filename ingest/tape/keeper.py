@@ -59,7 +59,7 @@ class Keeper:
             self.recorder.begin(self._session(), self._name())
 
     def _name(self) -> str:
-        return f"{clock.now_ms() // 1000}-{self._instance}"
+        return f"{clock.now_ms()}-{self._instance}"
 
     def ask(self, seconds: float) -> dict[str, Any]:
         """Somebody wants a tape for so long from now; 0: not any more. What is to be said of it."""

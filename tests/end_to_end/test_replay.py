@@ -227,7 +227,7 @@ async def test_a_session_that_the_streams_no_longer_hold_is_compared_with_postgr
         line.settings = line.settings.model_copy(update={"database_url": SecretStr(postgres_url)})
         start_all(line)
         await connected(line)
-        await run_market(line, 190)
+        await run_market(line, 150)
         await closed(line)
         for name in list(line.tasks):
             await line.stop(name)
