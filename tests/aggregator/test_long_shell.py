@@ -97,7 +97,10 @@ def plain(bars: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 async def all_is_there(bus: Bus) -> bool:
-    return plain(list(newest(await long_bars(bus)).values())) == await due(bus)
+    """All ticks have been read, and all that is due has been told."""
+    expected = await due(bus)
+    found = plain(list(newest(await long_bars(bus)).values()))
+    return bool(await caught_up(bus)()) and len(expected) > 0 and found == expected
 
 
 async def test_longer_bars_are_the_definition_of_the_bars_beside_them(redis_url: str) -> None:
