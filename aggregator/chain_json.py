@@ -34,7 +34,7 @@ _CHANGES: Final[Words] = np.array([None, OiChangeFrom.FIRST_SEEN.value, OiChange
 def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, Any], seen: Mapping[str, Any]) -> bytes:
     """NaN becomes null. `common`: what the underlying's chains share; `seen`: rev, silent shards, rate."""
     layout, fwd = of.layout, of.forward
-    options = _options(minute, layout.places, of.solved)
+    options = _options(minute, of)
     uncovered = int(np.count_nonzero((minute.rec["covered"][layout.places] != 1) & (layout.places != NOBODY)))
     count = len(layout.strikes)
     columns = [column.tolist() for column in found.by_strike.values()]
@@ -62,8 +62,9 @@ def encoded(minute: Minute, of: Priced, found: Measured, common: Mapping[str, An
     return orjson.dumps({name: body[name] for name in _CHAIN})
 
 
-def _options(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[Any]) -> list[Fields | None]:
+def _options(minute: Minute, of: Priced) -> list[Fields | None]:
     """Of each place; none where nobody is."""
+    places = of.layout.places
     rec, volume, change = minute.rec[places], minute.volume[places], minute.oi_change[places]
     columns = (
         [minute.keys[place] for place in places.tolist()],
@@ -77,20 +78,20 @@ def _options(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[
         _CHANGES[np.where(np.isnan(change), 0, 1 + minute.is_before[places])].tolist(),
         analytics.action(rec["ltp"], minute.price_base[places], rec["oi"], minute.oi_base[places]),
         *(rec[name].tolist() for name in DECIMALS),
-        _models(solved, minute.price[places], minute.is_mid[places]),
+        _models(of, minute.price[places], minute.is_mid[places]),
         (rec["covered"] == 1).tolist(),
     )
     rows = zip(*columns, strict=True)
     return [None if row[0] is None else dict(zip(_OPTION, row, strict=True)) for row in rows]
 
 
-def _models(
-    solved: npt.NDArray[Any], price: npt.NDArray[np.float64], is_mid: npt.NDArray[np.bool_]
-) -> Sequence[Fields]:
-    columns = [solved[name].tolist() for name in DECIMALS]
+def _models(of: Priced, price: npt.NDArray[np.float64], is_mid: npt.NDArray[np.bool_]) -> Sequence[Fields]:
     sources = _PRICES[np.where(np.isnan(price), 0, 1 + is_mid)].tolist()
-    flags = _FLAGS[solved["flag"]].tolist()
-    return [dict(zip(_MODEL, row, strict=True)) for row in zip(*columns, price.tolist(), sources, flags, strict=True)]
+    flags = _FLAGS[of.flags].tolist()
+    return [
+        dict(zip(_MODEL, row, strict=True))
+        for row in zip(*of.values.tolist(), price.tolist(), sources, flags, strict=True)
+    ]
 
 
 def _touch(rec: npt.NDArray[Any], side: str) -> tuple[list[float], list[int | None]]:

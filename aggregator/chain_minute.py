@@ -30,6 +30,7 @@ _NAN: Final = math.nan
 
 #: Decimals of what we compute, where a price has two: what is beyond is noise, and would double the size of a chain.
 DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 4, "vega": 4, "rho": 4}
+_IV, _DELTA, _GAMMA = (list(DECIMALS).index(name) for name in ("iv", "delta", "gamma"))
 RATIO: Final = 6
 PRICE: Final = 5
 PERCENT: Final = 4
@@ -125,7 +126,8 @@ class Priced:
     layout: ChainLayout
     years: float
     forward: Forward
-    solved: npt.NDArray[Any]  # black76.OPTION of each of the layout's places, rounded
+    values: Floats  # a row for each of DECIMALS, rounded, a column for each of the layout's places
+    flags: npt.NDArray[np.int64]
 
 
 @quietly
@@ -144,11 +146,11 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
         np.concatenate([of.is_call for of in chains]),
         rate,
     )
-    for name, places in DECIMALS.items():
-        solved[name] = solved[name].round(places) + 0.0  # no negative zero
-    ends = np.cumsum(sizes).tolist()
-    parts = [solved[end - size : end] for end, size in zip(ends, sizes, strict=True)]
-    return [Priced(*one) for one in zip(chains, years, forwards, parts, strict=True)]
+    scales = np.array([[10.0**places] for places in DECIMALS.values()])
+    values = np.rint(np.stack([solved[name] for name in DECIMALS]) * scales) / scales + 0.0  # no negative zero
+    ends = np.cumsum(sizes)[:-1]
+    parts = np.split(values, ends, axis=1), np.split(solved["flag"], ends)
+    return [Priced(*one) for one in zip(chains, years, forwards, *parts, strict=True)]
 
 
 def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forward:
@@ -172,8 +174,8 @@ class Measured:
 @quietly
 def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     fwd, strikes = of.forward.value, of.layout.strikes
-    calls = _side(minute, of.layout.calls, of.solved[: len(strikes)])
-    puts = _side(minute, of.layout.puts, of.solved[len(strikes) :])
+    calls = _side(minute, of.layout.calls, of.values[:, : len(strikes)])
+    puts = _side(minute, of.layout.puts, of.values[:, len(strikes) :])
     spot = float(minute.spot[of.layout.spot])
     pains = analytics.pain(strikes, calls.oi, puts.oi)
     synthetic = analytics.synthetic(strikes, calls.price, puts.price, rate, of.years)
@@ -203,12 +205,12 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     return Measured(fields, by_strike)
 
 
-def _side(minute: Minute, places: npt.NDArray[np.int64], solved: npt.NDArray[Any]) -> Side:
+def _side(minute: Minute, places: npt.NDArray[np.int64], values: Floats) -> Side:
     return Side(
         price=minute.price[places],
-        iv=solved["iv"],
-        delta=solved["delta"],
-        gamma=solved["gamma"],
+        iv=values[_IV],
+        delta=values[_DELTA],
+        gamma=values[_GAMMA],
         oi=minute.oi[places],
         oi_change=minute.oi_change[places],
         volume=minute.volume[places],
