@@ -1,16 +1,19 @@
 """What a collector was told comes out of its tape as the same entries; and what a tape does when the disk fails."""
 
+import itertools
 import random
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from aggregator.bars import BarBuilder
 from bench import frames
 from bus.inbox import Output, Published
 from ingest.collector import Collector
@@ -259,7 +262,7 @@ def test_behind_damage_every_instrument_starts_anew_and_nobody_vouches_for_it(tm
     (down,) = [at for at, one in enumerate(behind) if one.fields.get(b"feed") == b"down"]
     behind = behind[down + 1 :]
 
-    first = ticks.unpack({k: v if isinstance(v, bytes) else str(v).encode() for k, v in behind[0].fields.items()})
+    first = unpacked(behind[0].fields)
     assert (first.rec["flags"][:8] & Block.BASE > 0).all()
     assert any(one.fields.get(b"feed") == b"down" for one in entries(steps[lost:], 0))
 
@@ -366,3 +369,55 @@ def test_a_new_session_is_a_new_tape(tmp_path: Path) -> None:
 
 def test_keys_of_the_tests_are_in_all_shards() -> None:
     assert {shard_of(key, 3) for key in KEYS} == {0, 1, 2}
+
+
+# How frames were packed
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bars_and_their_revisions_do_not_depend_on_how_frames_were_packed(tmp_path: Path, seed: int) -> None:
+    ingest = Ingest(tmp_path, seed=seed)
+    ingest.own(0)
+    ingest.begin()
+    ingest.collector.follow(KEYS)
+    ingest.cut(0)
+    for _ in range(600):
+        ingest.ms += ingest.rng.randrange(1500)
+        ingest.step()
+    ingest.end()
+    found = [one for one in entries(played(tmp_path / "2026-11-20" / "test"), 0) if one.stream == streams.ticks(0)]
+    packed = [unpacked(one.fields) for one in found]
+    bars = folded(packed)
+    assert len(bars) > 50
+    assert folded(repacked(packed, lambda: 1)) == bars
+    assert folded(repacked(packed, lambda: 1 << 30)) == bars
+    assert folded(repacked(packed, lambda: ingest.rng.randrange(1, 12))) == bars
+
+
+def folded(batches: list[ticks.TickBatch]) -> list[bytes]:
+    builder = BarBuilder(lambda *_: [(0, 1 << 62)])
+    return [bar.data for batch in batches for bar in builder.add(batch).bars]
+
+
+def repacked(batches: list[ticks.TickBatch], size: Callable[[], int]) -> list[ticks.TickBatch]:
+    """The same records in the same order, so many in an entry; marks stay between those that they were between."""
+    made: list[ticks.TickBatch] = []
+    for marks, group in itertools.groupby(batches, lambda batch: not len(batch.rec)):
+        some = list(group)
+        if marks:
+            made += some
+            continue
+        rec, depth = np.concatenate([one.rec for one in some]), np.concatenate([one.depth for one in some])
+        key_of = {streams.instrument_id(key): key for one in some for key in one.keys}
+        place = level = 0
+        while place < len(rec):
+            part = rec[place : place + size()]
+            levels = int(part["levels"].sum())
+            keys = ",".join(key_of[number] for number in dict.fromkeys(part["id"].tolist()))
+            made.append(unpacked(ticks.pack(int(part["ts"].max()), 1, keys, part, depth[level : level + levels])))
+            place, level = place + len(part), level + levels
+    return made
+
+
+def unpacked(fields: Mapping[Any, Any]) -> ticks.TickBatch:
+    return ticks.unpack({name: v if isinstance(v, bytes) else str(v).encode() for name, v in fields.items()})
