@@ -3,7 +3,8 @@
 `{k}` is the shard of the *underlying*: whatever belongs together is found in one stream, wherever the ticks of its
 instruments live. Each aggregator shard writes one entry a minute for each `{k}` (an empty one too: silence is not
 absence), so a reader has a minute whole when it has heard of it from all shards. A repetition of (`ts`, `shard`) says
-the same again.
+the same again. An underlying is in the minutes in which something of it trades, with all that is written on it and has
+not ended; outside all sessions a single shard writes nothing, several write empty entries.
 
     ts      start of the minute, epoch ms
     shard   who says it: the shard of the instruments
