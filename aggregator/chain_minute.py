@@ -29,7 +29,7 @@ Fields = dict[str, Any]
 _NAN: Final = math.nan
 
 #: Decimals of what we compute, where a price has two: what is beyond is noise, and would double the size of a chain.
-DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 4, "vega": 4, "rho": 4}
+DECIMALS: Final = {"iv": 6, "delta": 6, "gamma": 9, "theta": 6, "vega": 6, "rho": 6}
 _IV, _DELTA, _GAMMA = (list(DECIMALS).index(name) for name in ("iv", "delta", "gamma"))
 RATIO: Final = 6
 PRICE: Final = 5
