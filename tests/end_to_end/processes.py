@@ -34,6 +34,10 @@ class Process:
         self.kills += 1
         self._running = self._spawn()
 
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
     def signal(self, number: int) -> None:
         self._running.send_signal(number)
 

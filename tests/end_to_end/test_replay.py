@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,7 +24,7 @@ from schemas import streams
 from sim.faults import FaultRequest
 from teji.replay import Options, Result, replay
 from tests.conftest import settings_in
-from tests.end_to_end.pipeline import MINUTE, Pipeline, pipeline, start_all
+from tests.end_to_end.pipeline import MINUTE, Pipeline, final, pipeline, start_all
 from tests.end_to_end.processes import processes
 
 
@@ -172,6 +173,36 @@ async def marked(line: Pipeline) -> bool:
     """A mark that was not received from anywhere."""
     newest = await line.bus.redis.xrevrange(streams.ticks(0), count=3)
     return any(fields[b"rx"] == b"0" for _, fields in newest)
+
+
+async def test_a_full_disk_is_told_and_costs_the_bars_nothing(redis_url: str, tmp_path: Path) -> None:
+    async with recorded(redis_url, tmp_path / "home") as line:
+        line.start("aggregator", aggregator.worker.run)
+        async with processes(environment(line.settings), tmp_path, "ingest") as running:
+            await connected(line)
+            await run_market(line, 70)
+            pid = running["ingest"].pid
+            _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (300_000, most))  # more than its log has
+            await run_market(line, 10)
+            await line.until(lambda: told(line, "alert", "the tape cannot be written: File too large"), "an alert")
+            await run_market(line, 20)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+            await line.until(lambda: told(line, "gap", "the tape lacks"), "the gap is over")
+            await run_market(line, 80)
+            await closed(line)
+        await line.stop("aggregator")
+        bars = final([bar for bar in await line.bars() if bar["source"] == "live"])
+        assert {where[1] for where in bars if not bars[where]["complete"]} <= {min(ts for _, ts in bars)}
+        (tape,) = tapes(line.settings)
+        result = await verified(line.settings, tape)
+        (gap,) = result.gaps
+        assert gap["frames"] > 20
+
+
+async def told(line: Pipeline, kind: str, text: str) -> bool:
+    found = await line.bus.redis.xrange(streams.EVENTS)
+    return any(fields[b"kind"].decode() == kind and text.encode() in fields[b"data"] for _, fields in found)
 
 
 @pytest.mark.parametrize("crash", [False, True], ids=["restart", "crash"])
