@@ -5,6 +5,7 @@ of one (`masked_text`: a JWT, a bearer header, a password in an address, `code=`
 settings themselves, letter by letter. The last two are laid over the finished line, so that tracebacks are covered.
 """
 
+import contextlib
 import logging
 import re
 import sys
@@ -93,10 +94,14 @@ def configure(worker: str, form: LogFormat, level: str, secrets: Iterable[str] =
 
 
 class _Lines:
-    """Writes to what standard error is at the time: it may have been replaced since."""
+    """Writes to what standard error is at the time: it may have been replaced since.
+
+    A line that cannot be written (the disk with the log is full) is no reason for a worker to end.
+    """
 
     def msg(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
     debug = info = warning = error = critical = exception = log = fatal = warn = failure = err = msg
 

@@ -188,3 +188,25 @@ logging.getLogger("lib").warning("four")
 """
     done = subprocess.run([sys.executable, "-c", talk], cwd=ROOT, capture_output=True, text=True, check=True)
     assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["three", "four"]
+
+
+def test_a_log_on_a_full_disk_ends_nobody() -> None:
+    code = """
+import structlog
+from bus import log
+from bus.settings import LogFormat
+log.configure("ingest", LogFormat.JSON, "INFO")
+structlog.get_logger("x").error("nobody can read this")
+print("alive")
+"""
+    with open("/dev/full", "w") as full:  # every write fails: no space left on device
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=full,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout == "alive\n"
