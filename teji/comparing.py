@@ -113,6 +113,8 @@ class Comparison:
         if len(self._playing) == self._shards:
             self._chain_from_ms = _next_minute(max(self.venue_ms.values(), default=0)) + _MINUTE_MS
         for family, stream_of in FAMILIES.items():
+            if family == "chain" and self._shards > 1 and (family, step.shard) in self._live:
+                continue  # read from where the tape began, at the end
             stream = stream_of(step.shard)
             after = step.ends.get(stream, "0-0")
             if await self._is_kept(stream, after):
