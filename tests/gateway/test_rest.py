@@ -51,7 +51,9 @@ async def open_house(settings: Settings) -> AsyncIterator[House]:
 
         async def up() -> bool:
             listed = (await house.http.get(f"{API}/instruments")).status_code == 200
-            return listed and (await house.http.get(f"{API}/candles?instrument={NIFTY}")).status_code == 200
+            candles = await house.http.get(f"{API}/candles?instrument={NIFTY}")
+            database = (await house.http.get("/health")).json()["postgres"]["ok"]
+            return listed and candles.status_code == 200 and (candles.json()["warning"] is None or not database)
 
         await until(up)
         yield house
