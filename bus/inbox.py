@@ -184,8 +184,8 @@ class Writer:
             await self.bus.packet(*[("XACK", stream, group, *ids) for stream, group, ids in late])
         if len(ids_here) < len(here):
             return []  # this number was committed before
-        ids = {id(output): entry_id for output, entry_id in zip((*there, *here), (*ids_there, *ids_here), strict=True)}
-        return [ids[id(output)] for output in outputs]
+        from_there, from_here = iter(ids_there), iter(ids_here)
+        return [next(from_here if slot_of(output.stream) == home else from_there) for output in outputs]
 
     async def _write_there(self, outputs: Sequence[Output], now_s: float) -> list[str]:
         if not outputs:

@@ -126,13 +126,15 @@ async def test_who_has_lost_its_shard_writes_nothing_where_the_new_owner_has_wri
 async def test_what_is_written_elsewhere_has_an_id_by_which_it_can_be_told(redis_cluster: Nodes) -> None:
     async with Bus.open(redis_cluster.url, "one of many") as bus:
         writer = Writer(bus, await acquire(bus, NAME, 0, 60), streams.RETENTION_MS)
-        ids = await writer.write(outputs_of(2, 2), now_s=0)
+        ids = await writer.write(outputs_of(3, 3), now_s=0)
         found = await all_there_is(bus)
-        assert found[streams.SIGNALS][0][b"id"] == b"signal 2"
-        (event,) = found[streams.EVENTS]
-        assert event.pop(b"id").decode() == digest_of(streams.EVENTS, event)
-        order_of_writing = [HOME, streams.EVENTS, streams.SIGNALS]
-        assert ids == [(await bus.redis.xrange(stream))[0][0].decode() for stream in order_of_writing]
+        assert found[streams.SIGNALS][0][b"id"] == b"signal 3"
+        for event in found[streams.EVENTS]:
+            assert event.pop(b"id").decode() == digest_of(streams.EVENTS, event)
+        order_of_writing = (HOME, streams.EVENTS, streams.SIGNALS)
+        written = [await bus.redis.xrange(stream) for stream in order_of_writing]
+        assert ids == [entry_id.decode() for entries in written for entry_id, _ in entries]
+        assert len(set(ids)) == len(ids) == 4
 
 
 async def test_streams_elsewhere_are_trimmed_and_the_mark_is_left(redis_cluster: Nodes) -> None:

@@ -17,6 +17,8 @@ from schemas.errors import Misconfigured, Unavailable
 from tests.bus.facts import until
 from tests.bus.nodes import Node, Nodes, Watched, sentinels
 from tests.bus.nodes import cluster as started
+from tests.bus.processes import toy
+from tests.bus.toy import undisturbed
 
 KEYS: Final = [f"key {number}" for number in range(40)]
 
@@ -147,6 +149,51 @@ async def test_a_replica_that_takes_over_is_found(tmp_path: Path) -> None:
                 return False
 
         assert await until(answered, "the replica answers for it", 20) < 15
+
+
+async def test_folds_go_on_when_the_replica_of_a_killed_node_takes_over(tmp_path: Path) -> None:
+    """What the replica had not received is gone, entries and folds alike: what is left belongs together."""
+    shards = range(3)
+    async with on_a_cluster(tmp_path, replicas=3) as (nodes, bus):
+        fold = toy(tmp_path / "toy.log", nodes.url, TEJI_SHARDS="3", TEJI_LEASE_S="1")
+        try:
+            fed = asyncio.create_task(feed(bus, 600))
+            await until(lambda: folded(bus, shards, 10), "every shard is folded", 60)
+            nodes.owner(slot_of(streams.ticks(0))).kill()
+            async with asyncio.timeout(60):
+                await fed
+            await until(lambda: all_folded(bus, shards), "everything that is left is folded", 30)
+            assert fold.alive(), fold.text[-2000:]
+        finally:
+            fold.kill()
+        for shard in shards:
+            entries = [fields for _, fields in await bus.redis.xrange(streams.ticks(shard))]
+            left = [fields for _, fields in await bus.redis.xrange(streams.candles(shard))]
+            assert len(entries) > 150
+            assert left == undisturbed(entries)
+
+
+async def feed(bus: Bus, count: int) -> None:
+    """Numbers in turn over the shards; what did not arrive is sent again."""
+    for number in range(count):
+        sent = False
+        while not sent:
+            try:
+                await bus.packet(("XADD", streams.ticks(number % 3), "*", "key", number % 7, "value", number))
+                sent = True
+            except Unavailable:
+                await asyncio.sleep(0.1)
+        await asyncio.sleep(0.005)
+
+
+async def folded(bus: Bus, shards: range, least: int) -> bool:
+    return all([await bus.redis.xlen(streams.candles(shard)) >= least for shard in shards])
+
+
+async def all_folded(bus: Bus, shards: range) -> bool:
+    return all(
+        [await bus.redis.xlen(streams.candles(shard)) >= await bus.redis.xlen(streams.ticks(shard)) for shard in shards]
+    )
 
 
 async def test_a_single_server_is_not_taken_for_a_cluster_nor_the_reverse(tmp_path: Path, redis_cluster: Nodes) -> None:
