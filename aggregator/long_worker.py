@@ -4,7 +4,8 @@ The reading goes on beside the ticks. Until it has ended no longer bar leaves; t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date
 from typing import Any, Final
 
@@ -38,6 +39,15 @@ def phases(key: str, session: SessionClass, on: date) -> Sequence[sessions.Inter
     except Misconfigured as error:
         log.error("no phases of the day", reason=str(error))
         return ()
+
+
+@contextlib.contextmanager
+def _passing_over(entry_id: str) -> Iterator[None]:
+    """What others have written into our streams must not end this process each time it starts."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        log.warning("entry passed over", id=entry_id, reason=repr(error))
 
 
 class LongShard:
@@ -80,14 +90,17 @@ class LongShard:
 
     async def remember(self, closed_ms: Callable[[], int]) -> None:
         """Read what the streams hold of the session."""
-        async for _, fields in self._entries(streams.candles(self._number), _ORIGIN, "+"):
-            self._longer.remember(fields[b"data"])
+        async for entry_id, fields in self._entries(streams.candles(self._number), _ORIGIN, "+"):
+            with _passing_over(entry_id):
+                self._longer.remember(fields[b"data"])
         if self._events_end != _ORIGIN:
             ms = int(self._events_end.partition("-")[0]) - streams.RETENTION_MS["candles"]
-            async for _, fields in self._entries(streams.EVENTS, f"{max(ms, 0)}-0", self._events_end):
-                self._remember_print(fields)
-        async for _, fields in self._entries(streams.intervals(self._number), _ORIGIN, "+"):
-            self._longer.told(fields[b"data"])
+            async for entry_id, fields in self._entries(streams.EVENTS, f"{max(ms, 0)}-0", self._events_end):
+                with _passing_over(entry_id):
+                    self._remember_print(fields)
+        async for entry_id, fields in self._entries(streams.intervals(self._number), _ORIGIN, "+"):
+            with _passing_over(entry_id):
+                self._longer.told(fields[b"data"])
         for bars in self._longer.settle(closed_ms()):
             if bars:
                 await self._held.put(bars)

@@ -149,7 +149,7 @@ class History:
         return found
 
     async def rows(self, instrument: str, stamps: Sequence[int]) -> dict[int, bytes]:
-        """The bars of some minutes, as JSON; none of Postgres while it is away."""
+        """The bars of some minutes of Postgres, as JSON; none while it is away."""
         if not stamps:
             return {}
         query = f"SELECT {', '.join(_COLUMNS)} FROM bars WHERE instrument_id = $1 AND ts = ANY($2::bigint[])"  # noqa: S608

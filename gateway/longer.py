@@ -19,7 +19,7 @@ import orjson
 from bus import clock
 from gateway.coldrows import length_in_minutes
 from gateway.directory import Directory
-from gateway.history import Found, History, Span
+from gateway.history import Found, History, Minutes, Span
 from market import instruments, intervals, sessions
 from market.intervals import DAY_MS, LENGTH_MS, LONG, MINUTE_MS, Print, Window
 from schemas.intervals import CloseFrom, Interval
@@ -48,12 +48,12 @@ class Longer:
         if cut:  # the outermost bar may lack minutes that were not read
             made = made.but_first() if span.last else made.but_last()
         prints: dict[int, list[Print]] = {}
-        if interval is Interval.DAY:
+        if interval is Interval.DAY and not told.warning:
             prints = await self._prints(instrument, reach, told.minutes if cut else None)
             made = made.with_days(prints)
         made = self._ended(made.within(span.from_ms, span.to_ms))
         kept = made.last(span.limit) if span.last else made.first(span.limit)
-        bars = await self._encoded(kept, told.hot, prints)
+        bars = await self._encoded(kept, told, prints)
         return Found(bars, _edge(kept, span, told.minutes, cut or len(kept) < len(made)), told.warning)
 
     # Where minutes belong
@@ -112,11 +112,15 @@ class Longer:
 
     # Out
 
-    async def _encoded(self, made: "_Made", hot: dict[int, bytes], prints: dict[int, list[Print]]) -> list[bytes]:
+    async def _encoded(self, made: "_Made", told: Minutes, prints: dict[int, list[Print]]) -> list[bytes]:
+        hot = told.hot
         ends = [ts for ts in made.bars["last"].tolist() if ts >= 0]
-        cold = await self._history.rows(made.key, [ts for ts in ends if ts not in hot])
-        reach = (int(made.starts[0]), int(made.starts[-1])) if len(made) else (0, 0)
-        watched = await self._history.watched(made.key, length_in_minutes(made.interval), *reach)
+        cold: dict[int, bytes] = {}
+        watched: dict[int, int] = {}
+        if len(made) and not told.warning:  # else Postgres has just not answered
+            cold = await self._history.rows(made.key, [ts for ts in ends if ts not in hot])
+            reach = (int(made.starts[0]), int(made.starts[-1]))
+            watched = await self._history.watched(made.key, length_in_minutes(made.interval), *reach)
         out: list[bytes] = []
         for start, each in zip(made.starts.tolist(), made.bars, strict=True):
             bar, close_from = each, None

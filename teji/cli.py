@@ -142,7 +142,9 @@ def sim(
 def tail(
     stream: Annotated[
         str,
-        typer.Argument(metavar="STREAM", help="ticks, candles, intervals, chain, events, commands, orders, signals."),
+        typer.Argument(
+            metavar="STREAM", help="ticks, candles, intervals, chain, events, commands, orders, signals or a key."
+        ),
     ],
     count: Annotated[int, typer.Option("--count", "-n", min=0, help="Lines from before to begin with.")] = 10,
     follow: Annotated[bool, typer.Option(help="Go on with what is written from now on.")] = True,

@@ -126,6 +126,19 @@ async def test_a_power_cut_at_any_commit_loses_and_doubles_no_longer_bar(redis_u
     assert not [one for one, count in times.items() if count > 1]
 
 
+async def test_what_is_none_of_ours_in_a_stream_ends_nobody(redis_url: str) -> None:
+    async with Bus.open(redis_url) as bus:
+        await begin(bus, quarter_of_an_hour())
+        for stream in (BARS, LONG, streams.EVENTS):
+            await bus.redis.xadd(stream, {"kind": "print", "data": "{}"})
+            await bus.redis.xadd(stream, {"kind": "print"})
+
+        async def read_and_told() -> bool:
+            return bool(await caught_up(bus)()) and int(await bus.redis.xlen(LONG)) > 2
+
+        await run(bus, read_and_told)
+
+
 async def test_what_was_never_told_is_told_by_the_next_process(redis_url: str) -> None:
     """A session that began with a Teji that made no longer bars."""
     async with Bus.open(redis_url) as bus:

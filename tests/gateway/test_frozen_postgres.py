@@ -50,8 +50,10 @@ async def test_health_and_todays_candles_answer_in_seconds_while_postgres_is_fro
                 for _ in range(2):
                     health = await house.http.get("/health", timeout=8)
                     candles = await house.http.get("/api/v1/candles", params=query, timeout=12)
+                hours = await house.http.get("/api/v1/candles", params={**query, "interval": "60m"}, timeout=12)
                 assert health.json()["status"] == "degraded"
                 assert not health.json()["postgres"]["ok"]
                 assert len(candles.json()["candles"]) == 1
                 assert candles.json()["warning"]
+                assert hours.json()["warning"]
             await until(stored)
