@@ -33,7 +33,6 @@ _KEPT: Final = 200_000  # entries of an output stream
 _PAGE: Final = 1_000
 _LOOK_S: Final = 0.002
 _STUCK_S: Final = 60.0
-_READERS: Final = (("aggregator", streams.ticks), ("chain", streams.panel))
 _SEQUENCE: Final = "replay"
 
 

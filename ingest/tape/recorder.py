@@ -79,7 +79,6 @@ class Recorder:
     ) -> None:
         self.news: list[News] = []
         self.folder: Path | None = None
-        self.frames = 0  # on the present tape
         self.stretches: dict[int, Stretch] = {}  # by shard; without one it has yet to be cut
         self._collector = collector
         self._root = root
@@ -221,7 +220,6 @@ class Recorder:
         if self._loss is not None and lost:
             self._loss.frames += lost
             self._loss.from_ns = dead.newest_ns or self._loss.from_ns
-        self.frames -= lost
         self._put_frames = 0
         metrics.TAPE_LOST_FRAMES.inc(lost)
         assert self.folder is not None
@@ -235,6 +233,9 @@ class Recorder:
         data = {"why": loss.why, "frames": loss.frames, "from_ns": loss.from_ns, "to_ns": to_ns}
         self._put(Kind.GAP, orjson.dumps(data))
         self._start_over()
+        if self._loss is not None:  # too early
+            self._loss.frames, self._loss.from_ns = self._loss.frames + loss.frames, loss.from_ns
+            return
         seconds = (to_ns - loss.from_ns) / 1e9
         message = f"the tape lacks {loss.frames} frames of {seconds:.1f} s: {loss.why}"
         self.news.append(News(EventKind.GAP, message, {**data, "tape": str(self.folder)}))
@@ -263,7 +264,6 @@ class Recorder:
     def frame(self, frame: bytes, rx_ns: int, now_s: float, connection: int) -> None:
         self._put(Kind.FRAME, frame, rx_ns, now_s, connection)
         if self._loss is None:
-            self.frames += 1
             self._put_frames += 1
         else:
             self._loss.frames += 1
