@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,7 +19,9 @@ from bus.embedded_redis import binary
 
 _SLOTS: Final = 16384
 _BUS_PORT: Final = 10_000  # above the port of the clients: Redis 6.2 allows no other
+_PORTS_FROM, _PORTS_TO = 12_000, 22_000
 _NODE_TIMEOUT_MS: Final = 1000
+_given: set[int] = set()  # whoever was given one may not listen there yet
 
 
 class Node:
@@ -63,13 +66,14 @@ def _until(true: Callable[[], bool], what: str, seconds: float) -> None:
 
 
 def free_port() -> int:
-    """Whose port for the cluster's own talk is free too."""
+    """Whose port for the cluster's own talk is free too; both below those that the kernel gives to connections."""
     while True:
-        with socket.socket() as probe, socket.socket() as beside:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-            with contextlib.suppress(OSError, OverflowError):
-                beside.bind(("127.0.0.1", port + _BUS_PORT))
+        port = random.SystemRandom().randrange(_PORTS_FROM, _PORTS_TO)
+        with contextlib.suppress(OSError), socket.socket() as probe, socket.socket() as beside:
+            probe.bind(("127.0.0.1", port))
+            beside.bind(("127.0.0.1", port + _BUS_PORT))
+            if port not in _given:
+                _given.add(port)
                 return port
 
 
