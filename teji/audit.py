@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from brokers.upstox import history
 from brokers.upstox.auth import TokenStore
-from brokers.upstox.rest import Budget, NeedsLogin, Rest, VenueError, http_client
+from brokers.upstox.rest import Budget, NeedsLogin, Rest, Throttled, VenueError, http_client
 from bus import clock, embedded, postgres
 from bus.connection import Bus, translated
 from bus.embedded import Servers
@@ -47,9 +47,10 @@ _IST: Final = timezone(timedelta(hours=5, minutes=30))
 _DAY_MS: Final = 86_400_000
 _MINUTE_MS: Final = 60_000
 _FINAL_MS: Final = 30 * 3_600_000  # after a day's midnight its candles are final: 06:00 of the next
-_TRIES: Final = 6
-_RETRY_S: Final = 15.0
+_BUSY_TRIES, _BUSY_S = 12, 15.0  # what it counts in half-hours takes a while
+_AWAY_TRIES, _AWAY_S = 4, 2.0
 _PAGE: Final = 2_000
+_LIQUID_MAX: Final = 200
 _KEPT_DAYS: Final = 40
 _REPLY_S: Final = 10.0
 _COMMANDS_MAX: Final = 500
@@ -237,6 +238,19 @@ class Store:
                 found[ts] = bar
         return found
 
+    async def first_live(self, known: Mapping[str, Instrument | None], start: int, end: int, cold: bool) -> int:
+        """When the feed was first seen that day, by what trades all the time; 0 where it was not."""
+        liquid = [key for key, instrument in known.items() if instrument is None or not instrument.is_option]
+        stamps = [ts for key in liquid for ts, bar in self._hot.get(key, {}).items() if bar.source == "live"]
+        if cold:
+            query = (
+                "SELECT min(ts) FROM bars WHERE instrument_id = ANY($1) AND ts >= $2 AND ts < $3 AND source = 'live'"
+            )
+            ids = [streams.instrument_id(key) for key in liquid[:_LIQUID_MAX]]
+            with postgres.translated():
+                stamps += [ts for ts in [await self._pool.fetchval(query, ids, start, end)] if ts is not None]
+        return min(stamps, default=0)
+
     async def prints(self, start: int, end: int, keys: Sequence[str]) -> tuple[int, int]:
         """Trades outside continuous trading: how many, and their volume."""
         query = (
@@ -303,6 +317,7 @@ class _Audit:
         self._kept = kept
         self._report = report
         self._options = options
+        self._followed_ms = 0  # options have nothing from before, and need not
         self._newest = 0  # of the venue's candles of today: what is older by a minute is over for both
 
     async def run(self, today: date) -> None:
@@ -317,6 +332,8 @@ class _Audit:
         known = await self._store.instruments(start, end, cold, live)
         keys = list(dict.fromkeys(options.instruments)) or sorted(known)
         self._kept.prune(today)
+        if first := await self._store.first_live(known, start, end, cold):
+            self._followed_ms = first - self._settings.teji_warmup_min * _MINUTE_MS
         with _progress() as bar:
             task = bar.add_task(f"{on:%d %b %Y}", total=len(keys), eta="")
             for number, key in enumerate(keys):
@@ -339,6 +356,10 @@ class _Audit:
             theirs, ours = [bar for bar in theirs if bar.ts < over], {ts: bar for ts, bar in ours.items() if ts < over}
         if self._options.from_first_bar:
             theirs = [bar for bar in theirs if bar.ts >= min(ours, default=span[1])]
+        if instrument is None or instrument.is_option:
+            known = [bar for bar in theirs if bar.ts >= self._followed_ms or bar.ts in ours]
+            self._report.found.before_followed += len(theirs) - len(known)
+            theirs = known
         hours = self._hours(key, instrument)
         self._report.found.add(
             key, ours, theirs, lambda ts: any(start <= ts < end for start, end in hours), self._options.tolerance
@@ -356,8 +377,9 @@ class _Audit:
         return bars
 
     async def _patiently(self, key: str, on: date | None) -> list[HistoryBar]:
-        """The venue's minutes. A venue that is busy or away for a moment is waited for, up to a minute or so."""
-        for tries in range(_TRIES):
+        """The venue's minutes. One that is away for a moment is asked again; one that is busy, patiently."""
+        failures = 0
+        while True:
             try:
                 if on is None:
                     return await history.intraday(self._rest, key)
@@ -365,10 +387,11 @@ class _Audit:
             except NeedsLogin:
                 raise Misconfigured("The venue wants a login: put a fresh UPSTOX_ACCESS_TOKEN into .env.") from None
             except Unavailable as error:
-                if tries == _TRIES - 1:
+                failures += 1
+                busy = isinstance(error, Throttled)
+                if failures >= (_BUSY_TRIES if busy else _AWAY_TRIES):
                     raise Unavailable(f"{error}. What was told is kept: the same command goes on from there") from error
-                await asyncio.sleep(_RETRY_S)
-        raise AssertionError("unreachable")
+                await asyncio.sleep(_BUSY_S if busy else _AWAY_S)
 
     def _hours(self, key: str, instrument: Instrument | None) -> Sequence[tuple[int, int]]:
         on, session = self._report.on, SessionClass.ORDINARY
@@ -459,6 +482,7 @@ def in_words(report: Report, shown: int) -> str:
         f"{found.equal:>10}  equal",
         f"{found.differing:>10}  differ{_by_field(report)}",
         f"{found.missing:>10}  we do not have{_before_first(found)}",
+        f"{found.before_followed:>10}  are of options, from before they were followed",
         f"{found.extra:>10}  the venue does not have",
         f"{found.incomplete:>10}  flagged incomplete, {found.incomplete_differing} of them differ",
         "",

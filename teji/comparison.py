@@ -71,6 +71,7 @@ class Comparison:
     incomplete_differing: int = 0
     missing: int = 0
     missing_before_first: int = 0  # of those: before our first bar of the instrument that day
+    before_followed: int = 0  # the venue's, of options, from before they were followed: no mismatches
     extra: int = 0
     by_field: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FIELDS, 0))
     oi_compared: int = 0

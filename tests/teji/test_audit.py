@@ -208,7 +208,7 @@ async def test_a_planted_error_is_found_and_nothing_else(redis_url: str, postgre
 async def test_final_candles_are_asked_for_once_and_an_audit_that_was_cut_short_goes_on(
     redis_url: str, postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "_RETRY_S", 0.01)
+    monkeypatch.setattr(audit, "_AWAY_S", 0.01)
     async with place(redis_url, postgres_url, tmp_path / "home") as of:
         asked: list[str] = []
 
@@ -281,6 +281,25 @@ async def test_repair_asks_ingest_for_exactly_the_missing_minutes(
             (*span, [RELIANCE, NIFTY])
         ]
         assert "ingest takes the request up when it runs" in capsys.readouterr().err
+
+
+async def test_what_an_option_lacks_from_before_it_was_followed_is_no_mismatch_and_what_it_lacks_later_is(
+    redis_url: str, postgres_url: str, tmp_path: Path
+) -> None:
+    async with place(redis_url, postgres_url, tmp_path / "home") as of, http_client() as client:
+        rest = Rest(client, of.market.url, TokenStore(of.settings).current, Budget((), lambda: 0.0))
+        option = next(each.key for each in of.market.market.listing.instruments if each.is_option)
+        told = await history.finished(rest, option, YESTERDAY, YESTERDAY)
+        noon = told[0].ts - told[0].ts % (30 * MINUTE) + 180 * MINUTE  # the feed came up at about 12:00
+        await of.execute("UPDATE bars SET source = 'backfill' WHERE ts < $1", noon)
+        missing = next(bar for bar in told if bar.ts > noon)
+        warm = [bar for bar in told if bar.ts >= noon - 120 * MINUTE and bar.ts != missing.ts]
+        await of.store(warm)
+        report = await of.audit(on=YESTERDAY)
+        assert [(each.kind, each.instrument, each.ts) for each in report.found.mismatches] == [
+            (Kind.MISSING, option, missing.ts)
+        ]
+        assert report.found.before_followed == len(told) - len(warm) - 1
 
 
 async def test_an_instrument_that_the_venue_does_not_know_is_named(
