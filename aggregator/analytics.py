@@ -52,7 +52,7 @@ _ACTIONS: Final = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """The calls, or the puts, of a chain: an array per value, one place per strike."""
+    """The calls, or the puts, of a chain: an array per value, one place per strike. Or both, in rows."""
 
     price: Floats
     iv: Floats
@@ -66,10 +66,10 @@ class Side:
 # Ratios
 
 
-def total(values: Floats) -> float:
-    """Sum of what is known; NaN where nothing is."""
+def totals(values: Floats) -> Floats:
+    """Sums along the last axis of what is known; NaN where nothing is."""
     unknown = np.isnan(values)
-    return NAN if unknown.all() else float(values.sum(where=~unknown))
+    return np.where(unknown.all(axis=-1), NAN, np.where(unknown, 0.0, values).sum(axis=-1))
 
 
 def ratio(puts: float, calls: float) -> float:
@@ -175,7 +175,7 @@ def vanna_charm(
     vanna = d delta / d s = -e^(-rT) n(d1) d2 / s; charm = -d delta / d T = r delta + e^(-rT) n(d1) d2 / (2 T).
     """
     if not (years > 0 and forward > 0):
-        nothing = np.full(len(strikes), NAN)
+        nothing = np.full(side.iv.shape, NAN)
         return nothing, nothing
     vol = np.where(side.iv > 0, side.iv, NAN)
     deviation = vol * math.sqrt(years)
@@ -195,10 +195,10 @@ def signed(calls: Floats, puts: Floats) -> Floats:
     return net
 
 
-def counted_pct(calls: Side, puts: Side) -> float:
+def counted_pct(both: Side) -> float:
     """100 OI of the options that have Greeks / OI of all: how much of the chain the exposures speak of."""
-    counted = sum(float(side.oi[(side.oi > 0) & ~np.isnan(side.gamma)].sum()) for side in (calls, puts))
-    return 100.0 * ratio(counted, sum(float(side.oi[side.oi > 0].sum()) for side in (calls, puts)))
+    oi = np.where(both.oi > 0, both.oi, 0.0)
+    return 100.0 * ratio(float(oi.sum(where=~np.isnan(both.gamma))), float(oi.sum()))
 
 
 def zero_level(strikes: Floats, net: Floats, forward: float) -> float:

@@ -148,9 +148,12 @@ def priced(minute: Minute, chains: Sequence[ChainLayout], rate: float) -> list[P
     )
     scales = np.array([[10.0**places] for places in DECIMALS.values()])
     values = np.rint(np.stack([solved[name] for name in DECIMALS]) * scales) / scales + 0.0  # no negative zero
-    ends = np.cumsum(sizes)[:-1]
-    parts = np.split(values, ends, axis=1), np.split(solved["flag"], ends)
-    return [Priced(*one) for one in zip(chains, years, forwards, *parts, strict=True)]
+    made, start = [], 0
+    for of, left, found, size in zip(chains, years, forwards, sizes, strict=True):
+        part = slice(start, start + size)
+        made.append(Priced(of, left, found, values[:, part], solved["flag"][part]))
+        start += size
+    return made
 
 
 def _forward(minute: Minute, of: ChainLayout, rate: float, years: float) -> Forward:
@@ -174,12 +177,11 @@ class Measured:
 @quietly
 def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     fwd, strikes = of.forward.value, of.layout.strikes
-    calls = _side(minute, of.layout.calls, of.values[:, : len(strikes)])
-    puts = _side(minute, of.layout.puts, of.values[:, len(strikes) :])
+    both, calls, puts = _sides(minute, of)
     spot = float(minute.spot[of.layout.spot])
     pains = analytics.pain(strikes, calls.oi, puts.oi)
     synthetic = analytics.synthetic(strikes, calls.price, puts.price, rate, of.years)
-    exposures, net = _exposures(of, calls, puts, spot, rate)
+    exposures, net = _exposures(of, both, spot, rate)
     residual = analytics.parity_residual(strikes, calls.price, puts.price, fwd, rate, of.years)
     by_strike = {
         "smile_iv": analytics.smile(strikes, calls.iv, puts.iv, fwd),
@@ -194,7 +196,7 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
         "basis": rounded(fwd - spot, PRICE),
         "basis_yearly": rounded(analytics.basis_yearly(fwd, spot, of.years), RATIO),
         **_at_the_money(of, calls, puts, synthetic),
-        **_open_interest(strikes, calls, puts, fwd),
+        **_open_interest(strikes, both, fwd),
         "max_pain": analytics.max_pain(strikes, pains, fwd),
         **exposures,
         **_skew(of, calls, puts),
@@ -205,16 +207,14 @@ def measured(minute: Minute, of: Priced, rate: float) -> Measured:
     return Measured(fields, by_strike)
 
 
-def _side(minute: Minute, places: npt.NDArray[np.int64], values: Floats) -> Side:
-    return Side(
-        price=minute.price[places],
-        iv=values[_IV],
-        delta=values[_DELTA],
-        gamma=values[_GAMMA],
-        oi=minute.oi[places],
-        oi_change=minute.oi_change[places],
-        volume=minute.volume[places],
-    )
+def _sides(minute: Minute, of: Priced) -> tuple[Side, Side, Side]:
+    """Both sides in rows, the calls, the puts."""
+    places = of.layout.places.reshape(2, -1)
+    values = of.values.reshape(len(DECIMALS), *places.shape)
+    price, oi, change, volume = (each[places] for each in (minute.price, minute.oi, minute.oi_change, minute.volume))
+    iv, delta, gamma = values[_IV], values[_DELTA], values[_GAMMA]
+    calls, puts = (Side(price[n], iv[n], delta[n], gamma[n], oi[n], change[n], volume[n]) for n in range(len(places)))
+    return Side(price, iv, delta, gamma, oi, change, volume), calls, puts
 
 
 def _at_the_money(of: Priced, calls: Side, puts: Side, synthetic: Floats) -> Fields:
@@ -235,52 +235,43 @@ def _at_the_money(of: Priced, calls: Side, puts: Side, synthetic: Floats) -> Fie
     }
 
 
-def _open_interest(strikes: Floats, calls: Side, puts: Side, fwd: float) -> Fields:
-    sums: Fields = {
-        f"{side}_{name}": analytics.total(getattr(of, name))
-        for name in ("oi", "oi_change", "volume")
-        for side, of in (("call", calls), ("put", puts))
-    }
+def _open_interest(strikes: Floats, both: Side, fwd: float) -> Fields:
+    found = analytics.totals(np.stack([both.oi, both.oi_change, both.volume])).ravel().tolist()
+    names = [f"{side}_{name}" for name in ("oi", "oi_change", "volume") for side in ("call", "put")]
+    sums: Fields = dict(zip(names, found, strict=True))
     ratios = {
         f"pcr_{name}": rounded(analytics.ratio(sums[f"put_{name}"], sums[f"call_{name}"]), RATIO)
         for name in ("oi", "volume", "oi_change")
     }
     walls = {
-        "call_wall": analytics.call_wall(strikes, calls.oi, fwd),
-        "put_wall": analytics.put_wall(strikes, puts.oi, fwd),
-        "call_wall_change": analytics.call_wall(strikes, calls.oi_change, fwd),
-        "put_wall_change": analytics.put_wall(strikes, puts.oi_change, fwd),
+        "call_wall": analytics.call_wall(strikes, both.oi[0], fwd),
+        "put_wall": analytics.put_wall(strikes, both.oi[1], fwd),
+        "call_wall_change": analytics.call_wall(strikes, both.oi_change[0], fwd),
+        "put_wall_change": analytics.put_wall(strikes, both.oi_change[1], fwd),
     }
     for name in ("call_volume", "put_volume"):
         sums[name] = int(sums[name]) if abs(sums[name]) < _WHOLE_MAX else None
     return {**sums, **ratios, **walls}
 
 
-def _exposures(of: Priced, calls: Side, puts: Side, spot: float, rate: float) -> tuple[Fields, Floats]:
+def _exposures(of: Priced, both: Side, spot: float, rate: float) -> tuple[Fields, Floats]:
     strikes, fwd = of.layout.strikes, of.forward.value
     at = fwd if math.isnan(spot) else spot
     where = None if math.isnan(at) else ExposureAt.FORWARD if math.isnan(spot) else ExposureAt.SPOT
-    sides = [
-        np.stack(
-            [
-                analytics.gex(side, at),
-                analytics.dex(side, at),
-                *analytics.vanna_charm(side, strikes, fwd, at, of.years, rate),
-            ]
-        )
-        for side in (calls, puts)
-    ]
-    net, delta, vanna, charm = analytics.signed(*sides)
+    vanna_charm = analytics.vanna_charm(both, strikes, fwd, at, of.years, rate)
+    sized = np.stack([analytics.gex(both, at), analytics.dex(both, at), *vanna_charm])
+    nets = analytics.signed(sized[:, 0], sized[:, 1])
+    gex, dex, vanna, charm = analytics.totals(nets).tolist()
     fields = {
         "exposure_at": where,
-        "exposure_oi_pct": rounded(analytics.counted_pct(calls, puts), PERCENT),
-        "gex": rounded(analytics.total(net), RUPEES),
-        "gex_zero": rounded(analytics.zero_level(strikes, net, fwd), RUPEES),
-        "dex": rounded(analytics.total(delta), RUPEES),
-        "vanna": rounded(analytics.total(vanna), RUPEES),
-        "charm": rounded(analytics.total(charm), RUPEES),
+        "exposure_oi_pct": rounded(analytics.counted_pct(both), PERCENT),
+        "gex": rounded(gex, RUPEES),
+        "gex_zero": rounded(analytics.zero_level(strikes, nets[0], fwd), RUPEES),
+        "dex": rounded(dex, RUPEES),
+        "vanna": rounded(vanna, RUPEES),
+        "charm": rounded(charm, RUPEES),
     }
-    return fields, net
+    return fields, nets[0]
 
 
 def _skew(of: Priced, calls: Side, puts: Side) -> Fields:
