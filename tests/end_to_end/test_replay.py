@@ -20,6 +20,7 @@ from gateway import cold
 from gateway.coldrows import BarReader
 from ingest.tape import reader
 from ingest.tape.format import Kind, Record
+from ingest.tape.recorder import Recorder
 from schemas import streams
 from sim.faults import FaultRequest
 from teji.replay import Options, Result, replay
@@ -173,6 +174,39 @@ async def marked(line: Pipeline) -> bool:
     """A mark that was not received from anywhere."""
     newest = await line.bus.redis.xrevrange(streams.ticks(0), count=3)
     return any(fields[b"rx"] == b"0" for _, fields in newest)
+
+
+async def test_any_segment_is_a_beginning_and_damage_costs_no_more_than_the_rest_of_one(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"segment_bytes": 100_000, "block_bytes": 50_000}
+    monkeypatch.setattr(Recorder.__init__, "__kwdefaults__", {**(Recorder.__init__.__kwdefaults__ or {}), **small})
+    async with recorded(redis_url, tmp_path / "home") as line:
+        start_all(line)
+        await connected(line)
+        for _ in range(66):
+            await line.market.advance(3_000)
+            await asyncio.sleep(0.05)  # a segment is full once a second at most
+        await closed(line)
+        for name in list(line.tasks):
+            await line.stop(name)
+        (tape,) = tapes(line.settings)
+        segments = reader.segments_of(tape)
+        assert len(segments) >= 4
+        whole = await verified(line.settings, tape)
+        for segment in (segments[1], segments[-2]):
+            assert (await verified(line.settings, segment)).frames < whole.frames
+        harmed = bytearray(segments[2].read_bytes())
+        harmed[len(harmed) // 3] ^= 1
+        segments[2].write_bytes(harmed)
+        with pytest.raises(reader.DamagedTape, match="--skip-damaged"):
+            await replay(line.settings, Options(tape, None))
+        rest = await replay(line.settings, Options(tape, None, verify=True, skip_damaged=True))
+        assert rest.verdict is not None
+        assert rest.verdict.equal, [one.text() for one in rest.verdict.differences]
+        assert whole.digest.counts["candles"] // 4 < rest.verdict.replay.counts["candles"]
+        assert rest.missing == [f"{segments[2].name}: {rest.missing[0].partition(': ')[2]}"]
+        assert "checksum" in rest.missing[0]
 
 
 async def test_a_full_disk_is_told_and_costs_the_bars_nothing(redis_url: str, tmp_path: Path) -> None:
