@@ -6,7 +6,7 @@ by interval, then by key.
 
 **Memory.** A revision may concern any minute of the day (a fill from history after an outage of an hour), so the day's
 minutes are kept, as numbers: 245 bytes each, for a share's day of 375 minutes 92 KB, for one that never closes
-353 KB at most. Only the newest day of each instrument: what changes an older one is found by who folds history.
+353 KB at most. Only the present day: at midnight it goes, and what changes an older one is found by who folds history.
 
 **A restart.** None of this is in the snapshot, which is written every second. What a shard's streams hold is enough:
 `remember` takes the bars of `candles:{k}`, `remember_print` the prints of `events`, `told` the longer bars of
@@ -143,6 +143,7 @@ class Longer:
         self._watched: npt.NDArray[np.uint8] = np.zeros((0, _DAY_MINUTES // 8), np.uint8)
         self._watched_day = 0
         self._watched_to = 0
+        self._today = 0  # midnight before the newest minute that has left
 
     # Live
 
@@ -162,6 +163,7 @@ class Longer:
         """Take what has left; minutes that start before `closed_ms` have. Call `know` first."""
         if closed_ms <= self._closed_ms and not bars and not prints:
             return []
+        self._today = max(self._today, intervals.midnight(max(closed_ms - 1, 0)))
         self._watch(min(closed_ms, self._watched_day + DAY_MS) if self._watched_day else closed_ms)
         new_bars = [bar for bar in bars if not self._take(bar.instrument, bar.ts, orjson.loads(bar.data), roll=False)]
         new_prints = [one for one in prints if not self._print(one.instrument, _trade(one), roll=False)]
@@ -187,7 +189,7 @@ class Longer:
             day = self._days[key] = _Day(key, settled=self._ready)
         start = intervals.midnight(ts)
         if start != day.start:
-            if start < day.start or (day.start and not roll):
+            if start < max(day.start, self._today) or (day.start and not roll):
                 return None
             day.begin(start, tuple(self._hours(key, self._session(key), sessions.trading_date(ts))))
         return day
@@ -196,7 +198,7 @@ class Longer:
         """False: the bar is of a day that has not begun."""
         day = self._day(key, ts, roll=roll)
         if day is None:
-            return ts < self._days[key].start
+            return ts < max(self._days[key].start, self._today)
         if not day.hours or not any(start <= ts < end for start, end in day.hours):
             day.hours = tuple(self._hours(key, self._session(key), sessions.trading_date(ts)))
         if day.put(intervals.minute(bar), self._end(bar)) and day.settled:
@@ -214,7 +216,7 @@ class Longer:
         """False: the trade is of a day that has not begun."""
         day = self._day(key, trade.ltt, roll=roll)
         if day is None:
-            return trade.ltt < self._days[key].start
+            return trade.ltt < max(self._days[key].start, self._today)
         if day.hours:
             day.prints.append(trade)
             if day.settled:
@@ -286,6 +288,7 @@ class Longer:
         if start > self._watched_day:
             self._watched_day = start
             self._watched[:] = 0
+            self._days = {key: day for key, day in self._days.items() if day.start >= start}
         closed, self._watched_to = max(start, self._watched_to), max(closed_ms, self._watched_to)
         if closed >= closed_ms or not len(self._rows):
             return
@@ -349,6 +352,7 @@ class Longer:
     def settle(self, closed_ms: int) -> Iterator[list[Long]]:
         """What has left and was never told, a few instruments at a time; `add` may be called in between."""
         self._closed_ms = max(self._closed_ms, closed_ms)
+        self._today = max(self._today, intervals.midnight(max(closed_ms - 1, 0)))
         while unsettled := [day for day in self._days.values() if not day.settled][:_SETTLED_AT_ONCE]:
             due: list[_Due] = []
             for day in unsettled:
@@ -360,6 +364,8 @@ class Longer:
     def _settled(self, day: _Day) -> list[_Due]:
         """What was due and never told; what will be is expected from now on."""
         due: list[_Due] = []
+        if day.start < self._today:
+            return due  # the stream does not hold all of it any more
         told: dict[tuple[int, int], int] = {}
         for number, minute, rev in map(_decoded, day.told):
             told[number, minute] = max(rev, told.get((number, minute), -1))

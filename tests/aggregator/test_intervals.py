@@ -322,7 +322,25 @@ def test_an_instrument_is_worth_no_more_memory_than_its_day() -> None:
 
 
 def test_a_bar_of_an_older_day_is_left_to_those_who_fold_history() -> None:
+    """A hole of yesterday that history fills today: the rest of yesterday is not here any more."""
     stage = Stage()
     stage.add([closed(KEYS[0], bar(OPEN))], [], OPEN + MINUTE_MS)
-    assert stage.add([closed(KEYS[0], bar(OPEN - intervals.DAY_MS))], [], LATE) == stage.out
-    assert all(one.ts >= intervals.midnight(OPEN) for one in stage.out)
+    yesterday = OPEN - intervals.DAY_MS
+    assert stage.add([closed(key, bar(yesterday)) for key in KEYS], [], LATE) == stage.out
+    assert {(one.instrument, one.ts >= intervals.midnight(OPEN)) for one in stage.out} == {(KEYS[0], True)}
+
+
+def test_a_process_that_starts_leaves_an_older_day_alone() -> None:
+    stage = Stage()
+    stage.candles = [closed(KEYS[0], bar(OPEN))]
+    stage.closed_ms = LATE + intervals.DAY_MS
+    stage.restart()
+    assert stage.out == stage.add([], [], LATE + intervals.DAY_MS) == []
+
+
+def test_at_midnight_the_day_is_let_go() -> None:
+    stage = Stage()
+    stage.add([closed(key, bar(OPEN)) for key in KEYS], [], OPEN + MINUTE_MS)
+    assert len(stage.add([], [], intervals.midnight(OPEN) + intervals.DAY_MS)) == len(KEYS) * len(LONGER)
+    assert stage.add([], [], intervals.midnight(OPEN) + intervals.DAY_MS + MINUTE_MS) == []
+    assert not stage.longer._days
