@@ -193,8 +193,10 @@ class Connection:
             elif silent_s > 2 * limit_s:
                 self._patience = min((1 if self._moving else 2) * self._patience, _PATIENCE_MAX)
                 return upstox.Closed("stale", f"nothing for {silent_s:.0f} s in an open market")
-            elif silent_s > limit_s:
+            elif silent_s > limit_s and self.state is not FeedState.STALE:
                 self._tell(FeedState.STALE, f"nothing for {limit_s:.0f} s in an open market")
+                self._feed.ended(self._asked, self._data_ts)  # what comes after this begins anew, on this socket too
+                self._feed.started(self._asked)
             elif self._moving and silent_s < self._feed.settings.teji_feed_stale_s:
                 self._use_up_patience()
 

@@ -162,7 +162,7 @@ class Feed:
             return  # nobody has told the time yet
         keys, ts, unseen = self.collector.told()
         self._lighten(keys, unseen)
-        metrics.FEED_INSTRUMENTS.labels("seen").set(len(keys) - np.count_nonzero(unseen))
+        metrics.FEED_INSTRUMENTS.labels("seen").set(len(keys) - int(np.count_nonzero(unseen)))
         found = self._health.look(Sight(keys, ts, unseen, *self._able(keys)), now_ms, now_s)
         if found.ask_again:
             metrics.FEED_ASKED_AGAIN.inc(len(found.ask_again))
@@ -214,7 +214,7 @@ class Feed:
         open_now = {group for group in number_of if self.hours.is_open(group)}
         live: set[str] = set().union(*(each.wanted for each in self._connections if each.state is FeedState.LIVE))
         able = [key in live and self._groups.get(key) in open_now for key in keys]
-        peers = [number_of[self._groups[key]] if key in self._groups else -1 for key in keys]
+        peers = [number_of.get(self._groups.get(key), 0) for key in keys]  # type: ignore[arg-type]
         return np.array(able, bool), np.array(peers, np.int64)
 
     def _count(self) -> None:

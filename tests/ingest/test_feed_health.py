@@ -153,6 +153,29 @@ def test_a_closed_segment_or_a_broken_line_is_no_pause_of_the_instrument(away_s:
     assert scene.run(61, **OTHERS).silent == ("A",)  # and has not made it more patient
 
 
+def test_a_silence_that_was_reported_makes_nobody_more_patient() -> None:
+    scene = Scene()
+    scene.run(30, **ALL)
+    assert scene.run(200, **OTHERS).silent == ("A",)
+    assert scene.run(1, **ALL) == Found()  # asked for again, it told its state once
+    assert scene.run(61, **OTHERS).silent == ("A",)
+
+
+def test_a_silence_of_all_makes_nobody_more_patient() -> None:
+    scene = Scene()
+    scene.run(30, **ALL)
+    scene.run(50)
+    scene.run(5, **ALL)
+    assert scene.run(61, **OTHERS).silent == ("A",)
+
+
+def test_time_that_jumps_is_time_that_nobody_has_waited() -> None:
+    scene = Scene()
+    scene.run(30, **ALL)
+    scene.now_s += 500
+    assert scene.run(50, **OTHERS) == Found()
+
+
 def test_instruments_come_and_go_and_the_others_keep_their_past() -> None:
     scene = Scene(keys=("A", "B", "C"))
     scene.run(30, **ALL)
