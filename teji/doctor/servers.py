@@ -69,8 +69,8 @@ def schema(done: set[int]) -> Finding:
     wanted = {number for number, _, _ in store.migrations()}
     if not done:
         return ok("schema", "none yet: the gateway makes it when it first starts")
-    if missing := sorted(wanted - done):
-        return warn("schema", f"migrations {missing} are missing", "Restart the gateway: it applies them.")
     if newer := sorted(done - wanted):
         return fail("schema", f"migrations {newer} are of a newer Teji", "Use the newer Teji, or another database.")
+    if missing := sorted(wanted - done):
+        return warn("schema", f"migrations {missing} are missing", "Restart the gateway: it applies them.")
     return ok("schema", f"up to date, {len(done)} migrations")
