@@ -53,6 +53,21 @@ async def test_mute_socket_that_still_pongs(redis_url: str, tmp_path: Path) -> N
         await line.comes_right()
 
 
+async def test_mute_socket_that_speaks_again(redis_url: str, tmp_path: Path) -> None:
+    """Stale, and live again before it is opened anew: what was said meanwhile is lost all the same."""
+    stale_s = 1.5
+    async with scene(redis_url, tmp_path / "home", teji_feed_stale_s=stale_s) as line:
+        await line.run(25)
+        (number,) = line.market.hub.connections
+        line.order(mute=True)
+        await line.said("stale", "in an open market", within_s=stale_s)
+        line.order(mute=False)
+        await line.says("live")
+        assert set(line.market.hub.connections) == {number}
+        assert line.ended("stale") == 0
+        await line.comes_right()
+
+
 async def test_half_open_line(redis_url: str, tmp_path: Path) -> None:
     async with scene(redis_url, tmp_path / "home", teji_feed_ping_s=PING_S, teji_feed_stale_s=30.0) as line:
         await line.run(25)
