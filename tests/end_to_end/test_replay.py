@@ -230,8 +230,8 @@ async def test_a_full_disk_is_told_and_costs_the_bars_nothing(redis_url: str, tm
         assert {where[1] for where in bars if not bars[where]["complete"]} <= {min(ts for _, ts in bars)}
         (tape,) = tapes(line.settings)
         result = await verified(line.settings, tape)
-        (gap,) = result.gaps
-        assert gap["frames"] > 20
+        assert all(gap["frames"] > 0 for gap in result.gaps)  # a new segment holds some, until it is too large
+        assert 1 <= len(result.gaps) <= 4
 
 
 async def told(line: Pipeline, kind: str, text: str) -> bool:
