@@ -38,6 +38,7 @@ _READ_ENTRIES_FIRST: Final = 20  # not yet known to be small: a commit that outl
 _HISTORY_WEIGHT: Final = 16  # what leaves for a minute of history is so much larger than its JSON
 _READ_BYTES: Final = 4_000_000  # entries grow with the load; a read stays about this large
 _READ_BLOCK_MS: Final = 500
+_LAST_READS: Final = 20  # when asked to go: ticks do not survive a restart of Redis, so none is left unread
 _BARS_AT_ONCE: Final = 100  # after more of them others get a turn
 _COMMIT_S: Final = 1.0  # without bars to publish, the memory is committed this often
 _COMMIT_BYTES_PER_S: Final = 1_000_000  # and less often where it is large
@@ -101,9 +102,12 @@ class Shard:
             await until_done(self._read(inbox, outputs, over), self._long.remember(self._closed_ms))
 
     async def _read(self, inbox: Inbox, outputs: list[Output], over: asyncio.Event) -> None:
-        while not over.is_set():
-            batch = await inbox.read(count=self._read_entries, block_ms=_READ_BLOCK_MS)
-            if not batch:
+        last_reads = _LAST_READS
+        while last_reads:
+            batch = await inbox.read(count=self._read_entries, block_ms=0 if over.is_set() else _READ_BLOCK_MS)
+            if over.is_set():
+                last_reads = last_reads - 1 if batch else 0
+            elif not batch:
                 await self._mind_silence()
             outputs += await self._fold(inbox, batch)
             outputs += self._long.held()
