@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import Redis, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
@@ -26,6 +26,7 @@ __all__ = ["Bus", "Word", "connect", "pairs", "translated"]
 
 OLDEST: Final = (6, 2)
 _TIMEOUT_S: Final = 10.0
+_SEND_BYTES: Final = 2 * 1024 * 1024  # the kernel may give less
 _REFUSED: Final = "Redis refuses the credentials in REDIS_URL: {}"
 _NO_REDIS: Final = "What answers at REDIS_URL is not Redis: set it to the address of one."
 
@@ -169,7 +170,21 @@ _OPTIONS: Final[dict[str, Any]] = {
 
 
 def _single(url: str) -> Redis:
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+    redis = Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_OPTIONS)
+    if redis.connection_pool.connection_class is UnixDomainSocketConnection:
+        redis.connection_pool.connection_class = _Unix
+    return redis
+
+
+class _Unix(UnixDomainSocketConnection):
+    """A write of a megabyte leaves at once. Otherwise it would take as many turns of the loop as it has parts, and what
+    else happens in them would hold it up. (TCP makes room by itself.)"""
+
+    async def _connect(self) -> None:
+        await super()._connect()  # type: ignore[no-untyped-call]
+        line = self._writer.get_extra_info("socket") if self._writer is not None else None
+        if line is not None:
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
 
 
 def _clustered(url: str) -> Redis:

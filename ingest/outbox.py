@@ -19,7 +19,7 @@ from schemas import streams
 
 _WRITE_MAX_BYTES: Final = 1024 * 1024  # larger ones cost Redis more per byte
 _WRITE_MAX_ENTRIES: Final = 64
-_HIGH_WATER_BYTES: Final = 8 * 1024 * 1024
+_HIGH_WATER_BYTES: Final = 4 * 1024 * 1024
 _REMEMBERED_S: Final = 10.0  # an append-only file is behind by two at most, and a reader's last commit by some more
 _REMEMBERED_BYTES: Final = 64 * 1024 * 1024
 

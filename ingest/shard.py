@@ -36,6 +36,7 @@ log = structlog.get_logger("ingest")
 NAME: Final = "ingest"
 _QUIET_S: Final = 1.0  # an entry at least this often, if only a heartbeat
 _STATE_S: Final = 5.0
+_TURNS: Final = 4  # of the loop, until what was written is on its way
 
 
 class Shard:
@@ -174,11 +175,17 @@ class Shard:
         write = self._box.take()
         self._tape.taken(write)
         sequence = (streams.sequence(NAME, self.number), write.number)
+        self._relieve(_TURNS)
         ids = await self._writer.write(write.outputs, now_s=clock.monotonic_s(), sequence=sequence)
         self._box.done(clock.monotonic_s(), ids)
         await self._tape.wrote(write, ids)
         self._collector.weigh()
-        if not self._collector.congested:
+
+    def _relieve(self, turns: int) -> None:
+        """Read on, but only once the next write has left: then Redis works while we decode, and neither waits."""
+        if turns:
+            asyncio.get_running_loop().call_soon(self._relieve, turns - 1)
+        elif not self._collector.congested:
             self._ingest.feed.relieve()
 
     def _beat(self, now_s: float) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -24,6 +25,7 @@ from schemas.errors import Unavailable
 
 _AUTHORIZE: Final = "/v3/feed/market-data-feed/authorize"
 _HANDSHAKE_S: Final = 10.0
+_RECEIVE_BYTES: Final = 512 * 1024
 
 OnFrame = Callable[[bytes], None]
 
@@ -67,6 +69,7 @@ class FeedSocket(picows.WSListener):
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
         self._transport = transport
+        _receive_in_parts(transport)
         if self._ended:  # whoever wanted it has gone meanwhile
             transport.disconnect(graceful=False)
 
@@ -151,6 +154,14 @@ class FeedSocket(picows.WSListener):
         if self._transport is not None:
             with contextlib.suppress(picows.WSError):  # `closed` has said it
                 await self._transport.wait_disconnected()
+
+
+def _receive_in_parts(transport: picows.WSTransport) -> None:
+    """The library reads at once what the kernel has gathered: in a flood, megabytes. While we decode those, Redis would
+    have nothing to do, and the other way round. In small parts the two work side by side."""
+    line = transport.underlying_transport.get_extra_info("socket")
+    if line is not None:
+        line.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
 
 
 async def connect(url: str, on_frame: OnFrame, on_text: Callable[[str], None], *, ping_s: float) -> FeedSocket:
