@@ -12,7 +12,17 @@ from tests.teji.commands import ROOT
 
 pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="no make here")
 
-MADE_FROM = ("Makefile", ".ci", "requirements.txt", "requirements-dev.txt", "proto", "market", "ingest", "aggregator", "teji")
+MADE_FROM = (
+    "Makefile",
+    ".ci",
+    "requirements.txt",
+    "requirements-dev.txt",
+    "proto",
+    "market",
+    "ingest",
+    "aggregator",
+    "teji",
+)
 STAMPS = ("teji-runtime", "teji-dev", "teji-kernels")
 
 
