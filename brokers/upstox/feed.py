@@ -8,10 +8,11 @@ The URL carries a secret, and so does the library's text about a wrong one: neit
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -25,7 +26,10 @@ from schemas.errors import Unavailable
 
 _AUTHORIZE: Final = "/v3/feed/market-data-feed/authorize"
 _HANDSHAKE_S: Final = 10.0
-_RECEIVE_BYTES: Final = 512 * 1024
+_PART_BYTES: Final = 512 * 1024
+_RATE_BYTES_PER_S: Final = 80_000_000  # what a feed may bring: two hundred thousand full ticks
+_RTT_AT: Final = 68  # in the kernel's tcp_info, microseconds
+_TCP_INFO_BYTES: Final = 72
 
 OnFrame = Callable[[bytes], None]
 
@@ -158,19 +162,29 @@ class FeedSocket(picows.WSListener):
 
 def _receive_in_parts(transport: picows.WSTransport) -> None:
     """The library reads at once what the kernel has gathered: in a flood, megabytes. While we decode those, Redis would
-    have nothing to do, and the other way round. In small parts the two work side by side."""
+    have nothing to do, and the other way round. In small parts the two work side by side. From far away the parts have
+    to be larger: what is on its way has to fit."""
     line = transport.underlying_transport.get_extra_info("socket")
-    if line is not None:
-        line.setsockopt(SOL_SOCKET, SO_RCVBUF, _RECEIVE_BYTES)
+    rtt_s = _round_trip_s(line)
+    if rtt_s is not None:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, max(_PART_BYTES, int(_RATE_BYTES_PER_S * rtt_s)))
+
+
+def _round_trip_s(line: Any) -> float | None:
+    """As the kernel has measured it; None where it does not say."""
+    if line is None or sys.platform != "linux":
+        return None
+    told = line.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    return int.from_bytes(told[_RTT_AT:_TCP_INFO_BYTES], sys.byteorder) / 1e6
 
 
 async def connect(url: str, on_frame: OnFrame, on_text: Callable[[str], None], *, ping_s: float) -> FeedSocket:
     """Open the socket, or say why not. An idle connection is pinged; one that does not pong is ended."""
     context = await asyncio.to_thread(ssl.create_default_context) if url.startswith("wss://") else None
-    socket = FeedSocket(on_frame, on_text)
+    feed = FeedSocket(on_frame, on_text)
     try:
         _, listener = await picows.ws_connect(
-            lambda *_: socket,
+            lambda *_: feed,
             url,
             ssl_context=context,
             websocket_handshake_timeout=_HANDSHAKE_S,
@@ -181,7 +195,7 @@ async def connect(url: str, on_frame: OnFrame, on_text: Callable[[str], None], *
             use_aiofastnet=False,  # its transport reads until the socket is dry: a flood would starve the loop
         )
     except asyncio.CancelledError:
-        socket.disconnect("abandoned", "nobody waits for it any more")
+        feed.disconnect("abandoned", "nobody waits for it any more")
         raise
     except picows.WSError as error:
         raise _refusal(error) from None
@@ -189,7 +203,7 @@ async def connect(url: str, on_frame: OnFrame, on_text: Callable[[str], None], *
         raise Unavailable(f"the feed does not answer: {_text(error)}") from None
     if listener is None:  # so the library returns where the line is cut during the handshake
         raise Unavailable("the feed hung up during the handshake")
-    return socket
+    return feed
 
 
 def _text(error: Exception) -> str:
