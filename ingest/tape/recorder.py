@@ -169,6 +169,7 @@ class Recorder:
 
     def tend(self, now_s: float, session: date, started: str) -> None:
         """What has to be looked after about once a second."""
+        known = self._collector.clock.ts > 0  # as for `session`: frames that wait may tell the time any moment
         self._ending = [writer for writer in self._ending if writer.alive]
         writer = self._writer
         if writer is None:
@@ -182,7 +183,7 @@ class Recorder:
                 self._go_on()
         elif session != self._session and self._guessed:
             self.folder = self._root / session.isoformat() / writer.folder.name
-            self._session = session
+            self._session, self._guessed = session, False
             writer.move(self.folder)
         elif session != self._session:
             self.end()
@@ -190,7 +191,7 @@ class Recorder:
         elif writer.segment_bytes >= self._segment_bytes:
             writer.rotate()
             self._checkpoint(goes_on=True)
-        self._guessed = self._guessed and not self._collector.clock.ts
+        self._guessed = self._guessed and not (known and session == self._session)
         self._tell_committed()
 
     def _count(self, writer: Writer) -> None:

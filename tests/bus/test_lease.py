@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -202,19 +201,22 @@ async def test_shards_are_given_to_who_joins_and_taken_from_who_leaves(bus: Bus)
     assert took_s < LIFE_S / 3 + 1.0
 
 
-async def test_a_newcomer_gets_its_shards_little_by_little(bus: Bus) -> None:
+async def test_a_newcomer_gets_its_shards_little_by_little(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
     async with keepers(bus, 1, 16) as kept:
         await until(shared_out(kept, 16), "all with the only one")
-        held = [16]
-        newcomer = Kept(named(bus, "another"), 16)
-        kept.append(newcomer)
+        keeper, given = kept[0].keeper, list[int]()
+        balance = keeper._balance
 
-        def spread() -> bool:
-            held.append(len(kept[0].keeper.held))
-            return shared_out(kept, 8, 8)()
+        async def watched() -> None:
+            before = len(keeper.held)
+            await balance()
+            given.append(before - len(keeper.held))
 
-        await until(spread, "eight each")
-        assert max(before - after for before, after in itertools.pairwise(held)) == 4
+        monkeypatch.setattr(keeper, "_balance", watched)
+        kept.append(Kept(named(bus, "another"), 16))
+        await until(shared_out(kept, 8, 8), "eight each")
+        assert max(given) == 4
+        assert sum(given) == 8
 
 
 async def moves(bus: Bus) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from gateway.coldrows import BarReader
 from ingest.tape import reader
 from ingest.tape.format import Kind, Record
 from ingest.tape.recorder import Recorder
+from market import sessions
 from schemas import streams
 from sim.faults import FaultRequest
 from teji.replay import Options, Result, replay
@@ -133,6 +134,8 @@ async def test_a_killed_ingest_leaves_a_tape_up_to_its_last_moment(redis_url: st
             await connected(line)
             await run_market(line, 90)
             await closed(line)
+            day = sessions.trading_date(line.market.now_ms()).isoformat()
+            await line.until(lambda: (line.settings.home / "tape" / day).exists(), "the tape knows its session")
             await asyncio.to_thread(running["ingest"].kill)
             await line.until(lambda: not line.market.hub.connections, "gone")
             await connected(line)
