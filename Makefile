@@ -27,7 +27,7 @@ up: $(KERNELS) ## the demo: simulated exchange, all workers, the page at http://
 	@exec $(BIN)/teji up $(ARGS)
 
 test: $(DEV) $(KERNELS) ## all tests
-	@exec $(BIN)/python -m pytest -n $(N) $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(N) --dist worksteal $(ARGS)
 
 check: $(DEV) ## lint, format, types, the rules of the house
 	@$(BIN)/ruff check $(CODE)
