@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from market import sessions
-from market.instruments import Instrument, session_class
+from market.instruments import Instrument, class_of
 from schemas.errors import Misconfigured, Rejected
 from schemas.ticks import SessionClass
 
@@ -40,11 +40,7 @@ class Hours:
         self._now_ms = now_ms
 
     def session_of(self, key: str) -> SessionClass:
-        if self._always:
-            return SessionClass.ALWAYS_OPEN
-        instrument = self._get(key)
-        on = sessions.trading_date(self._now_ms())
-        return session_class(instrument, on) if instrument else SessionClass.ORDINARY
+        return class_of(self._get(key), sessions.trading_date(self._now_ms()), always=self._always)
 
     def group_of(self, key: str) -> Group:
         return Group(sessions.segment_of(key), self.session_of(key))

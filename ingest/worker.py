@@ -27,11 +27,10 @@ from ingest.shard import NAME, Shard
 from ingest.sockets import Sockets, is_anothers
 from ingest.tape.keeper import Keeper as TapeKeeper
 from market import sessions
-from market.instruments import session_class
+from market.instruments import trading_hours
 from proto import decode
 from schemas import streams
 from schemas.commands import Mode
-from schemas.errors import Misconfigured, Rejected
 from schemas.events import FeedState, FeedStatus, Missing, Some
 from schemas.ticks import SessionClass
 
@@ -121,16 +120,7 @@ class Ingest:
         return self.settings.teji_warmup_min * 60_000 if instrument and instrument.is_option else _SESSION_MS
 
     def _sessions(self, key: str, on: date) -> Sequence[tuple[int, int]]:
-        """Continuous trading of an instrument; the whole day where the calendar knows nothing of it."""
-        instrument, session = self.catalogue.get(key), SessionClass.ORDINARY
-        if self.settings.teji_calendar is Calendar.ALWAYS:
-            session = SessionClass.ALWAYS_OPEN
-        elif instrument is not None:
-            session = session_class(instrument, on)
-        try:
-            return sessions.continuous(sessions.segment_of(key), session, on)
-        except (Rejected, Misconfigured):
-            return sessions.continuous(sessions.segment_of(key), SessionClass.ALWAYS_OPEN, on)
+        return trading_hours(key, self.catalogue.get(key), on, always=self.settings.teji_calendar is Calendar.ALWAYS)
 
     def _urgency(self, key: str) -> float:
         instrument = self.catalogue.get(key)

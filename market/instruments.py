@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from market import contracts, sessions
-from schemas.errors import Rejected
+from schemas.errors import Misconfigured, Rejected
 from schemas.ticks import SessionClass
 
 OPTIONS: Final = ("CE", "PE")
@@ -112,6 +112,22 @@ def session_class(instrument: Instrument, on: date) -> SessionClass:
     if instrument.segment in _EQUITY_DERIVATIVES and instrument.expiry == on and instrument.is_on_index:
         return SessionClass.EXPIRING_INDEX_CONTRACT
     return SessionClass.ORDINARY
+
+
+def class_of(instrument: Instrument | None, on: date, *, always: bool) -> SessionClass:
+    """The same where the instrument may be unknown, or the market may never close (`always`: the demo's)."""
+    if always:
+        return SessionClass.ALWAYS_OPEN
+    return session_class(instrument, on) if instrument else SessionClass.ORDINARY
+
+
+def trading_hours(key: str, instrument: Instrument | None, on: date, *, always: bool) -> tuple[tuple[int, int], ...]:
+    """Continuous trading on a day, as `sessions.continuous` has it; the whole day where the calendar does not know."""
+    segment = sessions.segment_of(key)
+    try:
+        return sessions.continuous(segment, class_of(instrument, on, always=always), on)
+    except (Rejected, Misconfigured):
+        return sessions.continuous(segment, SessionClass.ALWAYS_OPEN, on)
 
 
 def last_trade_ms(instrument: Instrument) -> int | None:

@@ -31,12 +31,11 @@ from bus.inbox import Output, Writer
 from bus.postgres import Pool
 from bus.settings import Calendar, Settings, Venue, load
 from market import sessions
-from market.instruments import Instrument, session_class
+from market.instruments import Instrument, trading_hours
 from schemas import streams
 from schemas.bars import HistoryBar
 from schemas.commands import FeedBackfill
 from schemas.errors import Misconfigured, Rejected, Unavailable
-from schemas.ticks import SessionClass
 from teji import running
 from teji.comparison import Comparison, Mismatch, Stored, Tolerance
 
@@ -394,15 +393,7 @@ class _Audit:
                 await asyncio.sleep(_BUSY_S if busy else _AWAY_S)
 
     def _hours(self, key: str, instrument: Instrument | None) -> Sequence[tuple[int, int]]:
-        on, session = self._report.on, SessionClass.ORDINARY
-        if self._settings.teji_calendar is Calendar.ALWAYS:
-            session = SessionClass.ALWAYS_OPEN
-        elif instrument is not None:
-            session = session_class(instrument, on)
-        try:
-            return sessions.continuous(sessions.segment_of(key), session, on)
-        except (Rejected, Misconfigured):
-            return sessions.continuous(sessions.segment_of(key), SessionClass.ALWAYS_OPEN, on)
+        return trading_hours(key, instrument, self._report.on, always=self._settings.teji_calendar is Calendar.ALWAYS)
 
 
 def _progress() -> Progress:
