@@ -13,12 +13,12 @@ from aggregator import chain_worker
 from aggregator.chain import PATIENCE_MS
 from aggregator.chain_worker import NAME, ChainShard, day_before
 from bus.connection import Bus
-from bus.inbox import Writer
 from bus.settings import Calendar
 from schemas import streams
 from schemas.chain import Chain
 from schemas.panel import Panel, pack
 from tests.aggregator.chains import DAY, MINUTE, OPEN_MS, TS, Market, panel
+from tests.aggregator.power import Cut, PowerCut
 from tests.aggregator.test_chain import spread_out
 
 PANELS, CHAINS, STATE = streams.panel(0), streams.chain(0), streams.state(NAME, 0)
@@ -28,29 +28,6 @@ PANELS, CHAINS, STATE = streams.panel(0), streams.chain(0), streams.state(NAME, 
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that is asked to stop does so at once."""
     monkeypatch.setattr(chain_worker, "_READ_BLOCK_MS", 20)
-
-
-class PowerCut(Exception):
-    """The process is gone."""
-
-
-class Cut(Writer):
-    """Ends the process at a commit: just before it happens, or just after."""
-
-    def __init__(self, bus: Bus, at: int, after: bool) -> None:
-        super().__init__(bus, None, streams.RETENTION_MS, trim_every_s=1e9)
-        self._trimmed_at = {CHAINS: 1e9, streams.EVENTS: 1e9, streams.dead(PANELS): 1e9}  # ids of old stay
-        self._left = at
-        self._after = after
-
-    async def write(self, *args: Any, **more: Any) -> list[str]:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            raise PowerCut
-        written = await super().write(*args, **more)
-        if self._left == 0:
-            raise PowerCut
-        return written
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +48,9 @@ async def run(
     bus: Bus, market: Market, shards: int, until: Callable[[], Any], cut: tuple[int, bool] = (0, False)
 ) -> None:
     """One life of the shard, up to a power cut or a fact."""
-    shard = ChainShard(bus, Cut(bus, *cut), 0, market.builder(shards))
+    shard = ChainShard(
+        bus, Cut(bus, *cut, untrimmed=(CHAINS, streams.EVENTS, streams.dead(PANELS))), 0, market.builder(shards)
+    )
     over = asyncio.Event()
     life = asyncio.create_task(shard.run(over))
     try:

@@ -17,9 +17,10 @@ from market.intervals import LONGER
 from schemas import streams
 from schemas.intervals import LongBar
 from schemas.ticks import FeedMark, SessionClass
+from tests.aggregator.power import PowerCut
 from tests.aggregator.reference import MINUTE
 from tests.aggregator.test_own_greeks import CALL, FUTURE, SPOT, traded
-from tests.aggregator.test_shell import Fields, PowerCut, begin, caught_up, mark, run
+from tests.aggregator.test_shell import Fields, begin, caught_up, mark, run
 from tests.aggregator.ticks import packed
 from tests.market.naive import naive
 

@@ -12,10 +12,10 @@ from aggregator import worker
 from aggregator.bars import BarBuilder
 from aggregator.worker import NAME, Shard
 from bus.connection import Bus
-from bus.inbox import Writer
 from schemas import panel, streams, ticks
 from schemas.terms import Terms
 from schemas.ticks import FeedMark
+from tests.aggregator.power import Cut, PowerCut
 from tests.aggregator.reference import MINUTE
 from tests.aggregator.test_bars import T0, always
 from tests.aggregator.test_own_greeks import CALL, FUTURE, PUT, RATE, SPOT, TERMS, add, quoted, told, traded
@@ -30,28 +30,6 @@ Fields = Mapping[bytes, Any]
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A shard that is asked to stop does so at once."""
     monkeypatch.setattr(worker, "_READ_BLOCK_MS", 20)
-
-
-class PowerCut(Exception):
-    """The process is gone."""
-
-
-class Cut(Writer):
-    """Ends the process at a commit: just before it happens, or just after."""
-
-    def __init__(self, bus: Bus, at: int, after: bool) -> None:
-        super().__init__(bus, None, streams.RETENTION_MS)
-        self._left = at
-        self._after = after
-
-    async def write(self, *args: Any, **more: Any) -> list[str]:
-        self._left -= 1
-        if self._left == 0 and not self._after:
-            raise PowerCut
-        written = await super().write(*args, **more)
-        if self._left == 0:
-            raise PowerCut
-        return written
 
 
 def mark(ts: int, feed: bytes) -> Fields:
