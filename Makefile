@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 RUNTIME := $(VENV)/.teji-runtime
 DEV := $(VENV)/.teji-dev
 KERNELS := $(VENV)/.teji-kernels
-CODE := schemas proto market bus brokers ingest aggregator gateway sim bench teji deploy tests
+CODE := schemas proto market bus brokers ingest aggregator gtt gateway sim bench teji deploy tests
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-20s %s\n", $$1, $$2 }'

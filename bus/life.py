@@ -26,6 +26,7 @@ from schemas.errors import Misconfigured, Unavailable
 __all__ = ["Job", "Main", "Worker", "main", "pause", "serve", "together", "until_done"]
 
 _HEARTBEAT_S: Final = 2.0
+_WITH_POSTGRES: Final = ("gateway", "gtt")
 
 logger = structlog.get_logger("life")
 
@@ -86,7 +87,7 @@ def main(name: str, run: Main, **overrides: Any) -> int:
         settings = load(**overrides)
         log.configure(name, settings.teji_log, settings.teji_log_level, settings.secrets)
         with (
-            embedded.servers(settings, postgres=name == "gateway") as servers,
+            embedded.servers(settings, postgres=name in _WITH_POSTGRES) as servers,
             metrics.served(settings.teji_metrics_host, settings.teji_metrics_port) as port,
             asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ):

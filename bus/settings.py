@@ -3,6 +3,7 @@
 The README's table comes from the descriptions here (`teji config --markdown`); a test holds the two together.
 """
 
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -13,17 +14,13 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from schemas.commands import Mode
 from schemas.errors import Misconfigured
+from schemas.gtt import Engine
+from schemas.orders import Product, TradingMode
 
 
 class Venue(StrEnum):
     SIM = "sim"
     UPSTOX = "upstox"
-
-
-class TradingMode(StrEnum):
-    PAPER = "paper"
-    SHADOW = "shadow"
-    LIVE = "live"
 
 
 class LogFormat(StrEnum):
@@ -44,6 +41,35 @@ class CapScope(StrEnum):
 
     CONNECTION = "connection"
     USER = "user"
+
+
+class Brokerage(StrEnum):
+    UPSTOX = "upstox"
+    ZERODHA = "zerodha"
+    NONE = "none"
+
+
+class Freeze(StrEnum):
+    """An order above the exchange's largest size."""
+
+    SLICE = "slice"
+    REFUSE = "refuse"
+
+
+class Leftover(StrEnum):
+    """What is not filled of a market order, which is a protected limit order in truth, after TEJI_LEFTOVER_S."""
+
+    KEEP = "keep"
+    CANCEL = "cancel"
+    CHASE = "chase"  # move the limit to a new protected one, three times at most, then cancel
+
+
+class Sizer(StrEnum):
+    FIXED = "fixed"
+    PERCENT = "percent"
+    ATR = "atr"
+    VOLATILITY = "volatility"
+    KELLY = "kelly"
 
 
 class Calendar(StrEnum):
@@ -134,6 +160,73 @@ class Settings(BaseSettings):
         0.0525, ge=-0.1, le=1.0, description="Interest rate a year for own Greeks, as a fraction: the repo rate"
     )
 
+    # Trading: every limit is of one account (paper, shadow, live), and may be set otherwise per strategy
+    teji_capital: Decimal = Field(Decimal(1_000_000), gt=0, description="Rupees that an account starts with")
+    teji_strategies: str = Field(
+        "", description="TOML file with modes, limits and sizers by strategy; empty: TEJI_HOME/strategies.toml"
+    )
+    teji_product: Product = Field(Product.INTRADAY, description="Product of orders that signals make: `I`, `D`, `MTF`")
+    teji_risk_position: float = Field(0.02, gt=0, le=1, description="Most of the capital in one position")
+    teji_risk_trade: float = Field(0.02, gt=0, le=1, description="Most of the capital that one trade may lose")
+    teji_risk_stop_atr: float = Field(2.0, gt=0, description="Stop of a signal without one, in ATR from its price")
+    teji_risk_target_atr: float = Field(4.0, gt=0, description="Target of a signal without one, in ATR from its price")
+    teji_risk_trail: float = Field(
+        0.01, ge=0, lt=1, description="Trailing gap of a signal's stop, as a part of the price; 0: none"
+    )
+    teji_risk_day_loss: float = Field(0.05, gt=0, le=1, description="Loss of a day, of the capital, that halts")
+    teji_risk_drawdown: float = Field(0.20, gt=0, le=1, description="Loss since the highest equity that halts")
+    teji_risk_trades: int = Field(50, ge=1, description="Entries a day")
+    teji_risk_duplicates: bool = Field(
+        False, description="Let a strategy add to a position that it holds, by another signal"
+    )
+    teji_sizer: Sizer = Field(Sizer.ATR, description="`fixed`, `percent`, `atr`, `volatility` or `kelly`")
+    teji_size: float = Field(
+        1.0, gt=0, description="Of the sizer: lots; percent of capital; the others: a factor on their result"
+    )
+    teji_volatility_target: float = Field(0.10, gt=0, description="Yearly, of the `volatility` sizer")
+    teji_kelly_cap: float = Field(0.25, gt=0, le=1, description="Most of the full Kelly stake that is used")
+    teji_freeze: Freeze = Field(Freeze.SLICE, description="Above the freeze quantity: `slice` or `refuse`")
+    teji_protection: float = Field(
+        -1.0, ge=-1, le=25, description="Percent around the price for market orders; -1: the venue's table"
+    )
+    teji_leftover: Leftover = Field(Leftover.CANCEL, description="Unfilled rest of those: `keep`, `cancel` or `chase`")
+    teji_leftover_s: float = Field(10.0, gt=0, description="After this long")
+    teji_square_off: str = Field(
+        "I=10",
+        pattern=r"^([A-Z]+=\d+(,[A-Z]+=\d+)*)?$",
+        description="Minutes before its session ends that a product's positions are closed: `I=10,MTF=5`; empty: never",
+    )
+    teji_gtt_engine: Engine = Field(Engine.AUTO, description="Who watches GTT triggers: `venue`, `ours` or `auto`")
+    teji_order_budget: str = Field(
+        "8,450,1800",
+        pattern=r"^\d+,\d+,\d+$",
+        description="Order writes a second, a minute and half an hour; the venue's limits are 10, 500 and 2000",
+    )
+    teji_order_timeout_s: float = Field(
+        5.0, gt=0, le=60, description="No answer to an order for this long: it is asked about"
+    )
+    teji_unknown_s: float = Field(
+        5.0, gt=0, description="An order that the venue denies for this long, in all its books, was never there"
+    )
+    teji_intent_s: float = Field(30.0, gt=0, description="Older entries are not sent any more; exits always are")
+    teji_reconcile_s: float = Field(30.0, gt=0, description="Our books are compared with the venue's this often")
+    teji_algo_name: str = Field("", max_length=64, description="Name of your registered algo, sent with each order")
+    teji_egress_ip: str = Field(
+        "", description="Our address on the internet, or an https address that tells it; live orders need it registered"
+    )
+    teji_notifier_secret: SecretStr = Field(
+        SecretStr(""), description="Unguessable end of the notifier's path, for tokens that the venue pushes"
+    )
+    teji_paper_latency_ms: float = Field(20.0, ge=0, description="From an order's acceptance until it can be filled")
+    teji_paper_slippage_bps: float = Field(
+        5.0, ge=0, description="Added against us to fills that take from the book, beyond its depth, in 1/100 percent"
+    )
+    teji_brokerage: Brokerage = Field(Brokerage.UPSTOX, description="Whose fees: `upstox`, `zerodha` or `none`")
+    teji_dp_charge: Decimal = Field(
+        Decimal("18.50"), ge=0, description="Fee per share and day of delivery sales, rupees"
+    )
+    teji_journal_years: int = Field(5, ge=5, description="Years that the order journal is kept; the rule is 5 or more")
+
     # How it runs
     teji_shards: int = Field(1, ge=1, le=256, description="Parts the instruments are spread over")
     teji_lease_s: float = Field(3.0, ge=0.5, le=60, description="A dead worker's shards move after this long")
@@ -179,10 +272,34 @@ class Settings(BaseSettings):
             )
         return self
 
+    @field_validator("teji_square_off")
+    @classmethod
+    def _of_products(cls, text: str) -> str:
+        known = {product.value for product in Product}
+        if unknown := [part for part in text.split(",") if part and part.split("=")[0] not in known]:
+            raise ValueError(f"{unknown[0].split('=')[0]} is no product: {', '.join(sorted(known))}")
+        return text
+
     @property
     def feed_sockets(self) -> int:
         """How many sockets to the venue all our processes may have together."""
         return self.teji_feed_connections or FEED_SOCKETS[self.teji_feed_plan]
+
+    @property
+    def order_budget(self) -> tuple[tuple[float, int], ...]:
+        """(seconds, writes) windows."""
+        second, minute, half_hour = (int(part) for part in self.teji_order_budget.split(","))
+        return ((1.0, second), (60.0, minute), (1800.0, half_hour))
+
+    @property
+    def square_off_min(self) -> dict[Product, int]:
+        """Minutes before the end of its session, by product."""
+        pairs = (part.split("=") for part in self.teji_square_off.split(",") if part)
+        return {Product(product): int(minutes) for product, minutes in pairs}
+
+    @property
+    def strategies_file(self) -> Path:
+        return Path(self.teji_strategies).expanduser() if self.teji_strategies else self.home / "strategies.toml"
 
     @property
     def home(self) -> Path:

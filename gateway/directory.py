@@ -12,8 +12,8 @@ from bus.connection import Bus
 from bus.life import pause
 from market.instruments import Universe
 from schemas import streams
-from schemas.commands import InstrumentKey
 from schemas.errors import Misconfigured, Rejected, Unavailable
+from schemas.keys import InstrumentKey
 
 log = structlog.get_logger("gateway")
 

@@ -3,13 +3,14 @@
 from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from schemas.gtt import GttBody, GttChange
+from schemas.keys import InstrumentKey, OrderId
+from schemas.money import ZERO, Money
+from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode, Validity
 
 _LAST_MS: Final = 4_102_444_800_000
-
-InstrumentKey = Annotated[
-    str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Z_]{3,20}\|[^,|\x00-\x1f]{1,64}$", max_length=80)
-]
 
 
 class Mode(StrEnum):
@@ -65,6 +66,113 @@ class TapeRecord(_Command):
     kind: Literal["tape.record"] = "tape.record"
     seconds: float = Field(ge=0, le=3600)
 
+
+# Orders: for the order worker. What they mean is said in schemas/orders.py and schemas/gtt.py.
+
+
+class OrderPlace(_Command):
+    """The venue's fields. Without a mode: that of the account. A MARKET order becomes a protected LIMIT."""
+
+    kind: Literal["order.place"] = "order.place"
+    instrument_token: InstrumentKey
+    transaction_type: Side
+    quantity: int = Field(gt=0, le=10_000_000)
+    product: Product = Product.INTRADAY
+    order_type: OrderType = OrderType.LIMIT
+    price: Money = Field(ZERO, ge=0)
+    trigger_price: Money = Field(ZERO, ge=0)
+    validity: Validity = Validity.DAY
+    market_protection: Money | None = Field(None, ge=-1, le=25, description="Percent; -1: automatic")
+    mode: TradingMode | None = None
+    strategy: str = Field("", max_length=64)
+
+    @model_validator(mode="after")
+    def _prices(self) -> Self:
+        if self.order_type in (OrderType.LIMIT, OrderType.SL) and not self.price:
+            raise ValueError(f"a {self.order_type.value} order needs a price")
+        if self.order_type in (OrderType.SL, OrderType.SL_M) and not self.trigger_price:
+            raise ValueError(f"a {self.order_type.value} order needs a trigger_price")
+        return self
+
+
+class OrderModify(_Command):
+    """What is left out stays."""
+
+    kind: Literal["order.modify"] = "order.modify"
+    order_id: OrderId
+    quantity: int | None = Field(None, gt=0, le=10_000_000)
+    price: Money | None = Field(None, ge=0)
+    trigger_price: Money | None = Field(None, ge=0)
+    order_type: OrderType | None = None
+    validity: Validity | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not self.model_fields_set - {"kind", "order_id"}:
+            raise ValueError("nothing to change is named")
+        return self
+
+
+class OrderCancel(_Command):
+    kind: Literal["order.cancel"] = "order.cancel"
+    order_id: OrderId
+
+
+class OrderCancelAll(_Command):
+    """Orders and GTTs, of all that the filters leave."""
+
+    kind: Literal["order.cancel_all"] = "order.cancel_all"
+    mode: TradingMode | None = None
+    instrument_token: InstrumentKey | None = None
+    strategy: str | None = None
+
+
+class PositionExit(_Command):
+    """Close what is open, after cancelling the orders on it."""
+
+    kind: Literal["position.exit"] = "position.exit"
+    mode: TradingMode | None = None
+    instrument_token: InstrumentKey | None = None
+    product: Product | None = None
+    strategy: str | None = None
+
+
+class GttPlace(_Command):
+    kind: Literal["gtt.place"] = "gtt.place"
+    body: GttBody
+
+
+class GttModify(_Command):
+    kind: Literal["gtt.modify"] = "gtt.modify"
+    body: GttChange
+
+
+class GttCancel(_Command):
+    kind: Literal["gtt.cancel"] = "gtt.cancel"
+    gtt_order_id: str = Field(pattern=r"^GTT-.+$", max_length=80)
+
+
+class StrategySet(_Command):
+    """A strategy's switch: where its signals go."""
+
+    kind: Literal["strategy.set"] = "strategy.set"
+    strategy: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    mode: StrategyMode
+
+
+OrderCommand = Annotated[
+    OrderPlace
+    | OrderModify
+    | OrderCancel
+    | OrderCancelAll
+    | PositionExit
+    | GttPlace
+    | GttModify
+    | GttCancel
+    | StrategySet,
+    Field(discriminator="kind"),
+]
+ORDER_COMMAND: TypeAdapter[OrderCommand] = TypeAdapter(OrderCommand)
 
 Command = Annotated[
     FeedConnect | FeedDisconnect | FeedSubscribe | FeedUnsubscribe | FeedBackfill, Field(discriminator="kind")

@@ -23,6 +23,7 @@ PARTS: Final = {
     "teji_home": "Where things are",
     "teji_venue": "The venue",
     "teji_instruments": "What is streamed",
+    "teji_capital": "Trading",
     "teji_shards": "How it runs",
 }
 

@@ -12,7 +12,7 @@ _TURN_S: Final = 3.0  # before the next one is asked as well
 
 #: The way of the ticks: each leaves its readers time to take up what it wrote last. Ticks do not survive a restart of
 #: Redis, and who watches sees the end.
-STOP_ORDER: Final = ("ingest", "aggregator", "gateway", "sim")
+STOP_ORDER: Final = ("ingest", "aggregator", "gtt", "gateway", "sim")
 
 
 class Crew:

@@ -13,7 +13,7 @@ from typing import Final, NoReturn
 from schemas.errors import Misconfigured
 
 #: The processes that `teji run` starts, in the order of a tick's way. Each is a folder with a `__main__.py`.
-WORKERS: Final = ("ingest", "aggregator", "gateway")
+WORKERS: Final = ("ingest", "aggregator", "gtt", "gateway")
 
 _RUNNER: Final = Path(__file__).with_name("runner.py")
 

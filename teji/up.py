@@ -18,8 +18,9 @@ from pydantic import SecretStr
 
 from bus import embedded, life
 from bus.embedded import Servers
-from bus.settings import Settings, TradingMode, Venue, load
+from bus.settings import Settings, Venue, load
 from schemas.errors import Misconfigured
+from schemas.orders import TradingMode
 from sim.settings import SimSettings
 from teji import demo, modules, ports, running, simulated
 from teji.child import Program
@@ -32,7 +33,7 @@ _HEALTH_TIMEOUT_S: Final = 5.0
 _LOGIN_WAIT_S: Final = 15.0
 _SERVERS_EVERY_S: Final = 1.0
 
-_WORKERS: Final = ("ingest", "aggregator", "gateway")
+_WORKERS: Final = ("ingest", "aggregator", "gtt", "gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,7 @@ async def _start(
     group.create_task(_start_ingest(plan, redis, crew, logged_in, stop))
     both = await asyncio.to_thread(servers.enter_context, embedded.servers(plan.settings))
     if not stop.is_set():
+        crew.start(plan.program("gtt", both))
         crew.start(plan.program("gateway", both))
         group.create_task(_introduce(plan, both, screen, stop))
         group.create_task(_keep_servers(plan, screen, stop))

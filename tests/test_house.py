@@ -27,10 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "brokers": _GROUND | {"bus"},
     "ingest": _WORKER,
     "aggregator": _WORKER,
+    "gtt": _WORKER,
     "gateway": _WORKER,
     "sim": _GROUND,  # the other side of the wire
-    "bench": _WORKER | {"ingest", "aggregator", "gateway", "sim", "teji"},
-    "teji": _WORKER | {"ingest", "aggregator", "gateway", "sim", "bench"},
+    "bench": _WORKER | {"ingest", "aggregator", "gtt", "gateway", "sim", "teji"},
+    "teji": _WORKER | {"ingest", "aggregator", "gtt", "gateway", "sim", "bench"},
 }
 
 #: What would make a file that calls itself pure depend on more than its arguments.

@@ -16,8 +16,8 @@ from brokers.upstox.rest import http_client, translated
 from bus import clock
 from bus.settings import Settings
 from market.instruments import Instrument, Universe
-from schemas.commands import InstrumentKey
 from schemas.errors import Rejected, Unavailable
+from schemas.keys import InstrumentKey
 
 log = structlog.get_logger("instruments")
 

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from bus.settings import Calendar, Settings, TradingMode, Venue, load
+from bus.settings import Calendar, Settings, Venue, load
 from schemas.commands import Mode
 from schemas.errors import Misconfigured
+from schemas.orders import TradingMode
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import typer
 
-from bus.settings import TradingMode, Venue
+from bus.settings import Venue
+from schemas.orders import TradingMode
 from teji.cli import app, up
 from teji.modules import WORKERS
 from tests.teji.commands import ROOT, environment, teji

@@ -16,8 +16,9 @@ import pytest
 
 from bus import clock
 from bus.embedded import Servers
-from bus.settings import TradingMode, Venue
+from bus.settings import Venue
 from schemas.errors import Misconfigured
+from schemas.orders import TradingMode
 from teji import ports, up
 from tests.bus.facts import until_sync
 from tests.conftest import settings_in

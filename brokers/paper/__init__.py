@@ -1,0 +1,1 @@
+"""A venue that fills orders from live quotes and depth, for paper and shadow trading."""
