@@ -12,6 +12,15 @@ ORDERS: Final = "orders"
 SIGNALS: Final = "signals"
 HALT: Final = "halt"
 
+#: Hashes of the order worker, in the slot of its lease: id -> JSON, as things stand now. What is finished stays until
+#: the day ends.
+BOOK_ORDERS: Final = "book:orders:{0}"  # schemas.orders.Order
+BOOK_GTTS: Final = "book:gtts:{0}"  # schemas.gtt.Gtt
+BOOK_POSITIONS: Final = "book:positions:{0}"  # `mode|instrument|product` -> schemas.orders.Position
+BOOK_FILLS: Final = "book:fills:{0}"  # schemas.orders.Fill
+BOOK_ACCOUNTS: Final = "book:accounts:{0}"  # mode -> schemas.accounts.Account
+BOOK_STRATEGIES: Final = "book:strategies:{0}"  # name -> schemas.accounts.StrategyState
+
 _MINUTE_MS: Final = 60_000
 _DAY_MS: Final = 24 * 60 * _MINUTE_MS
 
