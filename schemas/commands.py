@@ -5,10 +5,11 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
+from schemas.errors import WrongField
 from schemas.gtt import GttBody, GttChange
-from schemas.keys import InstrumentKey, OrderId
+from schemas.keys import GttId, InstrumentKey, OrderId, StrategyName, StrategyOrNobody
 from schemas.money import ZERO, Money
-from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode, Validity
+from schemas.orders import OrderType, Product, Quantity, Side, StrategyMode, TradingMode, Validity
 
 _LAST_MS: Final = 4_102_444_800_000
 
@@ -76,7 +77,7 @@ class OrderPlace(_Command):
     kind: Literal["order.place"] = "order.place"
     instrument_token: InstrumentKey
     transaction_type: Side
-    quantity: int = Field(gt=0, le=10_000_000)
+    quantity: Quantity
     product: Product = Product.INTRADAY
     order_type: OrderType = OrderType.LIMIT
     price: Money = Field(ZERO, ge=0)
@@ -84,14 +85,14 @@ class OrderPlace(_Command):
     validity: Validity = Validity.DAY
     market_protection: Money | None = Field(None, ge=-1, le=25, description="Percent; -1: automatic")
     mode: TradingMode | None = None
-    strategy: str = Field("", max_length=64)
+    strategy: StrategyOrNobody = ""
 
     @model_validator(mode="after")
     def _prices(self) -> Self:
         if self.order_type in (OrderType.LIMIT, OrderType.SL) and not self.price:
-            raise ValueError(f"a {self.order_type.value} order needs a price")
+            raise WrongField("price", f"a {self.order_type.value} order needs a price")
         if self.order_type in (OrderType.SL, OrderType.SL_M) and not self.trigger_price:
-            raise ValueError(f"a {self.order_type.value} order needs a trigger_price")
+            raise WrongField("trigger_price", f"a {self.order_type.value} order needs a trigger_price")
         return self
 
 
@@ -100,7 +101,7 @@ class OrderModify(_Command):
 
     kind: Literal["order.modify"] = "order.modify"
     order_id: OrderId
-    quantity: int | None = Field(None, gt=0, le=10_000_000)
+    quantity: Quantity | None = None
     price: Money | None = Field(None, ge=0)
     trigger_price: Money | None = Field(None, ge=0)
     order_type: OrderType | None = None
@@ -124,7 +125,7 @@ class OrderCancelAll(_Command):
     kind: Literal["order.cancel_all"] = "order.cancel_all"
     mode: TradingMode | None = None
     instrument_token: InstrumentKey | None = None
-    strategy: str | None = None
+    strategy: StrategyOrNobody | None = None
 
 
 class PositionExit(_Command):
@@ -134,7 +135,7 @@ class PositionExit(_Command):
     mode: TradingMode | None = None
     instrument_token: InstrumentKey | None = None
     product: Product | None = None
-    strategy: str | None = None
+    strategy: StrategyOrNobody | None = None
 
 
 class GttPlace(_Command):
@@ -149,14 +150,14 @@ class GttModify(_Command):
 
 class GttCancel(_Command):
     kind: Literal["gtt.cancel"] = "gtt.cancel"
-    gtt_order_id: str = Field(pattern=r"^GTT-.+$", max_length=80)
+    gtt_order_id: GttId
 
 
 class StrategySet(_Command):
     """A strategy's switch: where its signals go."""
 
     kind: Literal["strategy.set"] = "strategy.set"
-    strategy: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    strategy: StrategyName
     mode: StrategyMode
 
 

@@ -15,6 +15,14 @@ class Rejected(TejiError):
     """This input can never succeed."""
 
 
+class WrongField(ValueError):
+    """Raised by a model whose fields do not go together: the message, and which of them to change."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class Unavailable(TejiError):
     """The other side is not ready; the same thing may succeed later."""
 

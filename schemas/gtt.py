@@ -6,9 +6,10 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from schemas.keys import InstrumentKey
+from schemas.errors import WrongField
+from schemas.keys import GttId, InstrumentKey, StrategyOrNobody
 from schemas.money import Money
-from schemas.orders import Product, Side, TradingMode
+from schemas.orders import Product, Quantity, Side, TradingMode
 
 
 class GttType(StrEnum):
@@ -60,9 +61,9 @@ class Rule(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.strategy is not Leg.ENTRY and self.trigger_type is not TriggerType.IMMEDIATE:
-            raise ValueError(f"the trigger_type of {self.strategy.value} is IMMEDIATE")
+            raise WrongField("trigger_type", f"the trigger_type of {self.strategy.value} is IMMEDIATE")
         if self.trailing_gap is not None and self.strategy is not Leg.STOPLOSS:
-            raise ValueError("a trailing_gap is for STOPLOSS only")
+            raise WrongField("trailing_gap", "a trailing_gap is for STOPLOSS only")
         return self
 
 
@@ -70,18 +71,18 @@ class _Rules(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: GttType
-    quantity: Annotated[int, Field(gt=0, le=10_000_000)]
+    quantity: Quantity
     rules: Annotated[tuple[Rule, ...], Field(min_length=1, max_length=3)]
 
     @model_validator(mode="after")
     def _together(self) -> Self:
         legs = Counter(rule.strategy for rule in self.rules)
         if twice := [leg.value for leg, count in legs.items() if count > 1]:
-            raise ValueError(f"two rules of strategy {twice[0]}")
+            raise WrongField("rules", f"two rules of strategy {twice[0]}")
         if self.type is GttType.SINGLE and len(self.rules) != 1:
-            raise ValueError("SINGLE has exactly one rule")
+            raise WrongField("rules", "SINGLE has exactly one rule")
         if self.type is GttType.MULTIPLE and len(self.rules) < 2:
-            raise ValueError("MULTIPLE has two or three rules")
+            raise WrongField("rules", "MULTIPLE has two or three rules")
         return self
 
     def rule(self, leg: Leg) -> Rule | None:
@@ -99,7 +100,7 @@ class GttBody(_Rules):
     transaction_type: Side  # of the ENTRY; exits take the other one
     mode: TradingMode | None = None  # none: that of the account
     engine: Engine = Engine.AUTO
-    strategy: Annotated[str, Field(max_length=64)] = ""
+    strategy: StrategyOrNobody = ""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -108,14 +109,14 @@ class GttBody(_Rules):
         sign = self.transaction_type.sign
         for low, high, what in ((entry, target, "TARGET"), (stop, entry, "STOPLOSS"), (stop, target, "TARGET")):
             if low and high and (high.trigger_price - low.trigger_price) * sign <= 0:
-                raise ValueError(f"the {what} of a {self.transaction_type.value} is on the wrong side")
+                raise WrongField("rules", f"the {what} of a {self.transaction_type.value} is on the wrong side")
         return self
 
 
 class GttChange(_Rules):
     """`PUT /gtt/modify`: the rules replace the old ones; instrument, side and product stay."""
 
-    gtt_order_id: Annotated[str, Field(pattern=r"^GTT-.+$", max_length=80)]
+    gtt_order_id: GttId
 
 
 class RuleState(BaseModel):

@@ -5,11 +5,14 @@ An entry has the fields `id` (of the journal, so that a reader drops a repetitio
 
 import hashlib
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.money import ZERO, Charges, Money
+
+#: Units, of what is asked for: a whole number, not a text that looks like one.
+Quantity = Annotated[int, Field(strict=True, gt=0, le=10_000_000)]
 
 
 class TradingMode(StrEnum):

@@ -4,8 +4,9 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from schemas.keys import InstrumentKey
+from schemas.keys import InstrumentKey, StrategyName
 from schemas.money import Money
+from schemas.orders import Quantity
 
 
 class SignalSide(StrEnum):
@@ -17,20 +18,22 @@ class SignalSide(StrEnum):
 class Signal(BaseModel):
     """`price` is the strategy's, at `ts`. Without a quantity the sizer decides; without stop and target ATR does."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    id: str = Field(min_length=1, max_length=200)  # the strategy's, deterministic: the same signal twice is one
-    strategy: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    id: str = Field(
+        max_length=200, pattern=r"^[^\x00-\x1f]+$"
+    )  # the strategy's, deterministic: the same signal twice is one
+    strategy: StrategyName
     instrument: InstrumentKey
-    ts: int = Field(ge=0)  # epoch ms
+    ts: int = Field(ge=0, le=4_102_444_800_000, strict=True)  # epoch ms
     side: SignalSide
     strength: float = Field(1.0, ge=0, le=1)
     price: Money | None = Field(None, gt=0)
     stop_loss: Money | None = Field(None, gt=0)
     take_profit: Money | None = Field(None, gt=0)
-    quantity: int | None = Field(None, gt=0)
+    quantity: Quantity | None = None
     reason: str = Field("", max_length=1000)
-    votes: dict[str, float] = {}
+    votes: dict[StrategyName, float] = Field({}, max_length=100)
     #: What the sizers need and only the strategy knows; each null where it does not say.
     atr: Money | None = Field(None, gt=0)
     volatility: float | None = Field(None, gt=0)  # of the price, yearly, as a fraction
