@@ -2,16 +2,12 @@
 
 import asyncio
 import getpass
-import json
 import socket
-from typing import Any
 
-from bus import clock, embedded
-from bus.connection import Bus, translated
-from bus.inbox import Output, Writer
+from bus import embedded
+from bus.connection import Bus
+from bus.halt import switch
 from bus.settings import load
-from schemas import streams
-from schemas.events import Event, EventKind
 
 
 def halt(why: str) -> None:
@@ -31,21 +27,3 @@ async def _run(why: str | None) -> bool:
     with embedded.servers(settings, postgres=False) as servers:
         async with Bus.open(servers.redis_url) as bus:
             return await switch(bus, by=f"{getpass.getuser()}@{socket.gethostname()}", why=why)
-
-
-async def switch(bus: Bus, *, by: str, why: str | None) -> bool:
-    """Halt for a reason, or resume (None). The key first, it is what counts; then the event. False: nothing to end."""
-    now_ms = clock.now_ms()
-    data: dict[str, Any] = {"by": by, "ts": now_ms}
-    with translated():
-        if why is None:
-            if not await bus.redis.delete(streams.HALT):
-                return False
-            event = Event(kind=EventKind.RESUME, ts=now_ms, worker="cli", message=f"resumed by {by}", data=data)
-        else:
-            data["why"] = why
-            await bus.redis.set(streams.HALT, json.dumps(data))
-            event = Event(kind=EventKind.HALT, ts=now_ms, worker="cli", message=f"halted by {by}: {why}", data=data)
-    output = Output(streams.EVENTS, {"kind": event.kind.value, "data": event.model_dump_json()})
-    await Writer(bus, None, streams.RETENTION_MS).write([output], now_s=clock.monotonic_s())
-    return True
