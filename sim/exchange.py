@@ -8,6 +8,7 @@ from typing import Final
 from starlette.types import ASGIApp
 
 from sim import universe
+from sim.account import Account
 from sim.archive import Archive
 from sim.auth import Auth
 from sim.clock import Clock, ManualClock, make
@@ -50,6 +51,7 @@ class Exchange:
             pass  # nobody listens yet: the minute under way catches up with the clock
         self.faults = Faults()
         self.auth = Auth(settings)
+        self.account = Account(*settings.registered_ips)
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
         self.hub = Hub(settings, self.hours, Encoder(self.market, partial=settings.partial_blocks), self.faults)
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order

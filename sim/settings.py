@@ -62,6 +62,13 @@ class SimSettings(BaseModel):
     api_secret: str = "sim-secret"  # noqa: S105 the demo's, printed in the guide
     redirect_uri: str = Field("", description="empty accepts any loopback address")
     user_id: str = "SIM001"
+    registered_ips: tuple[str, ...] = Field((), max_length=2, description="may send orders; empty: loopback may")
+    notifier_url: str = Field("", description="where an approved token request is told")
+    approval_s: float | None = Field(0.5, ge=0, le=3600, description="until a token request is approved; None: never")
+    gtt_arms_on: Literal["complete", "fill"] = Field(
+        "complete", description="when exits are armed: entry done, or part of it"
+    )
+    gtt_limit: int = Field(10_000, ge=1, description="live GTTs of a user")
 
     @field_validator("fault")
     @classmethod
