@@ -20,9 +20,8 @@ class Signal(BaseModel):
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
-    id: str = Field(
-        max_length=200, pattern=r"^[^\x00-\x1f]+$"
-    )  # the strategy's, deterministic: the same signal twice is one
+    #: The strategy's own, deterministic: the same signal twice is one.
+    id: str = Field(max_length=200, pattern=r"^[^\x00-\x1f]+$")
     strategy: StrategyName
     instrument: InstrumentKey
     ts: int = Field(ge=0, le=4_102_444_800_000, strict=True)  # epoch ms
