@@ -26,7 +26,8 @@ _LOOPBACK: Final = ("127.0.0.1", "::1")
 class Account:
     """One user's. Without a registered address, loopback is the registered one."""
 
-    def __init__(self, primary_ip: str = "", secondary_ip: str = "") -> None:
+    def __init__(self, primary_ip: str = "", secondary_ip: str = "", *, notifier_url: str = "") -> None:
+        self.notifier_url = notifier_url  # may change: where the app listens is known when it has started
         self.primary_ip = primary_ip
         self.secondary_ip = secondary_ip
         self.primary_since_ms: int | None = None
@@ -71,7 +72,7 @@ class Account:
         wanted: dict[str, bool] = {}
         for each in asked:
             segment, action = (each.get("segment"), each.get("action")) if isinstance(each, dict) else (None, None)
-            if segment not in SEGMENTS:
+            if not isinstance(segment, str) or segment not in SEGMENTS:
                 raise Refused(400, "UDAPI1186", "The specified segment does not exist.")
             if action not in ("ENABLE", "DISABLE"):
                 raise Refused(400, "UDAPI1188", "Invalid action. Allowed values are ENABLE and DISABLE.")

@@ -51,7 +51,7 @@ class Exchange:
             pass  # nobody listens yet: the minute under way catches up with the clock
         self.faults = Faults()
         self.auth = Auth(settings)
-        self.account = Account(*settings.registered_ips)
+        self.account = Account(*settings.registered_ips, notifier_url=settings.notifier_url)
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
         self.hub = Hub(settings, self.hours, Encoder(self.market, partial=settings.partial_blocks), self.faults)
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.errors import Misconfigured
-from sim import candles_api, feed_api, files_api, login, options_api, quotes_api, reference_api
+from sim import account_api, candles_api, feed_api, files_api, login, options_api, quotes_api, reference_api
 from sim.clock import ist
 from sim.exchange import Exchange
 from sim.faults import ENDED, FaultRequest
@@ -105,6 +105,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
 
     routes = [
         *login.routes(exchange),
+        *account_api.routes(exchange),
         *feed_api.routes(exchange),
         *candles_api.routes(exchange),
         *quotes_api.routes(exchange),
