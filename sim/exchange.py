@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 from datetime import date
-from typing import Final
+from random import Random
+from typing import Any, Final
 
 from starlette.types import ASGIApp
 
@@ -18,9 +19,13 @@ from sim.history import History
 from sim.hours import MINUTE_MS, Hours, day_of, midnight_ms
 from sim.limits import RateLimiter
 from sim.market import Market
+from sim.orders import Order, payload
 from sim.paths import Paths
-from sim.settings import SimSettings
+from sim.portfolio_stream import PortfolioHub
+from sim.positions import Position, holding_payload, position_payload
+from sim.settings import RateLimits, SimSettings
 from sim.timeline import Schedule, parse
+from sim.trading import Told, Trading
 from sim.wire import Encoder
 
 #: How long before its start the demo's day has been going on.
@@ -49,11 +54,16 @@ class Exchange:
         self.market = self._open(self._trading_date(now_ms), now_ms)
         for _ in self.market.advance(now_ms):
             pass  # nobody listens yet: the minute under way catches up with the clock
-        self.faults = Faults()
+        self.faults = Faults(draw=Random(settings.seed))
         self.auth = Auth(settings)
         self.account = Account(*settings.registered_ips, notifier_url=settings.notifier_url)
         self.limiter = RateLimiter(settings.rate_limits) if settings.rate_limits else None
         self.hub = Hub(settings, self.hours, Encoder(self.market, partial=settings.partial_blocks), self.faults)
+        self.order_limiter = RateLimiter(limits) if (limits := _order_limits(settings)) else None
+        self.trading = Trading(settings, self.hours, self.faults, self.account, self.market)
+        self.portfolio = PortfolioHub(self.faults, settings.token_death_close_code, now_ms)
+        self.trading.listen(self._tell)
+        self.cut: Callable[[Any], None] = _no_line
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order
         self.schedule = Schedule()
         for text in settings.fault:
@@ -108,6 +118,7 @@ class Exchange:
             await self._publish(min(to_ms, midnight_ms(on)), patience_s)  # the old day to its end
             self.archive.keep(self.market.on, self.market.lived())
             self.market = self._open(on, to_ms)
+            self.trading.move_to(self.market)
             self.hub.move_to(Encoder(self.market, partial=self.settings.partial_blocks))
         await self._publish(to_ms, patience_s)
         await asyncio.sleep(0)
@@ -115,8 +126,19 @@ class Exchange:
     async def _publish(self, to_ms: int, patience_s: float) -> None:
         for update in self.market.advance(to_ms):
             self.hub.publish(update)
+            self.trading.step(update)
+            self.portfolio.step(update.ts)
             if patience_s:
                 await self.hub.settle(patience_s)
+
+    def _tell(self, told: Told) -> None:
+        """What happened to the user's orders and possessions goes to the portfolio stream."""
+        if isinstance(told, Order):
+            self.portfolio.publish("order", payload(told))
+        elif isinstance(told, Position):
+            self.portfolio.publish("position", position_payload(told))
+        else:
+            self.portfolio.publish("holding", holding_payload(told))
 
     def _open(self, on: date, now_ms: int) -> Market:
         listed = universe.listed(on, self.settings.instruments, self.paths, past_expiry=self.hours.never_closes(on))
@@ -129,3 +151,14 @@ class Exchange:
             return on
         known = now_ms - midnight_ms(on) >= _RENEWAL_MS
         return on if known and self.hours.is_trading_day(on) else self.hours.previous_trading_day(on)
+
+
+def _no_line(client: Any) -> None:
+    """Nothing to cut, until a server has lines."""
+
+
+def _order_limits(settings: SimSettings) -> RateLimits | None:
+    """A registered algo may write as often as everything else may be asked."""
+    if settings.rate_limits is None or not settings.algo_name:
+        return settings.order_rate_limits if settings.rate_limits else None
+    return settings.rate_limits

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -11,24 +11,13 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, Response
 
 from sim.auth import Claims
+from sim.errors import ApiError as ApiError
 from sim.exchange import Exchange
 from sim.faults import EDGE_PAGE, Refusal
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-
-class ApiError(Exception):
-    """A refusal in the venue's words."""
-
-    def __init__(
-        self, status: int, code: str, message: str, property_path: str | None = None, invalid_value: object = None
-    ) -> None:
-        super().__init__(f"{code}: {message}")
-        self.status = status
-        self.code = code
-        self.message = message
-        self.property_path = property_path
-        self.invalid_value = invalid_value
+OUT_OF_HOURS: Final = "The order service answers from 5:30 AM to 12:00 AM IST"
 
 
 def success(data: Any, **more: Any) -> Response:
@@ -53,14 +42,19 @@ def failure(error: ApiError) -> Response:
     return json_reply({"status": "error", "errors": [entry]}, error.status)
 
 
+_REFUSALS: Final = {
+    401: ("UDAPI100050", "Invalid token used to access API"),
+    403: ("UDAPI100058", "Access denied"),
+    423: ("UDAPI100074", OUT_OF_HOURS),
+    429: ("UDAPI10005", "Too Many Request Sent"),
+}
+
+
 def refused(refusal: Refusal) -> Response:
     """A fault's answer."""
     if refusal.html:
         return HTMLResponse(EDGE_PAGE, refusal.status)
-    codes = {401: "UDAPI100050", 403: "UDAPI100058", 429: "UDAPI10005"}
-    messages = {401: "Invalid token used to access API", 403: "Access denied", 429: "Too Many Request Sent"}
-    code, message = codes.get(refusal.status, "UDAPI100500"), messages.get(refusal.status, "Something went wrong")
-    return failure(ApiError(refusal.status, code, message))
+    return failure(ApiError(refusal.status, *_REFUSALS.get(refusal.status, ("UDAPI100500", "Something went wrong"))))
 
 
 async def on_api_error(_: Request, error: Exception) -> Response:
@@ -81,11 +75,21 @@ def bearer(connection: HTTPConnection, exchange: Exchange) -> Claims | None:
     return exchange.auth.claims(token.strip(), exchange.now_ms()) if scheme.lower() == "bearer" else None
 
 
+async def cut_off(exchange: Exchange, request: Request) -> Response:
+    """Cut the line: the answer is for nobody."""
+    exchange.cut(request.scope["client"])
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    return Response(status_code=503)
+
+
 def guarded(exchange: Exchange, call: str, handler: Handler, *, login: bool = True) -> Handler:
     """Through the doors in the venue's order: edge, token, rate limit."""
 
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
+        if exchange.faults.rest_down:
+            return await cut_off(exchange, request)
         refusal = exchange.faults.refusal("rest")
         if refusal:
             return refused(refusal)

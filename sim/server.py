@@ -17,7 +17,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from schemas.errors import Misconfigured
-from sim import account_api, candles_api, feed_api, files_api, login, options_api, quotes_api, reference_api
+from sim import (
+    account_api,
+    candles_api,
+    feed_api,
+    files_api,
+    login,
+    options_api,
+    portfolio_feed_api,
+    quotes_api,
+    reference_api,
+)
 from sim.clock import ist
 from sim.exchange import Exchange
 from sim.faults import ENDED, FaultRequest
@@ -107,6 +117,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *login.routes(exchange),
         *account_api.routes(exchange),
         *feed_api.routes(exchange),
+        *portfolio_feed_api.routes(exchange),
         *candles_api.routes(exchange),
         *quotes_api.routes(exchange),
         *options_api.routes(exchange),
@@ -163,6 +174,7 @@ class _Server(uvicorn.Server):
         self.exchange = exchange
         self.ready = asyncio.Event()
         exchange.order_fault = self.order
+        exchange.cut = self._cut
         exchange.app = _Line(app(exchange, self), exchange, self._cut)
         config = uvicorn.Config(
             exchange.app,
@@ -192,6 +204,10 @@ class _Server(uvicorn.Server):
         if request.expire_tokens:
             self.exchange.auth.expire_all()
             self.exchange.hub.expire()
+            self.exchange.portfolio.expire()
+        if request.updates_down or request.offline:
+            for follower in self.exchange.portfolio.followers:
+                self._cut(follower.socket.scope["client"])
         for connection in list(self.exchange.hub.connections.values()):
             if request.only in (None, connection.number):
                 self._order(connection, request)

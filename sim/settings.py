@@ -1,6 +1,7 @@
 """What a person can choose about the simulated exchange."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -53,9 +54,22 @@ class SimSettings(BaseModel):
     connection_limit: int | None = Field(None, ge=0, description="None: 2, or 5 with the Plus plan")
     token_death_close_code: int = 1000
     rate_limits: RateLimits | None = RateLimits()
+    order_rate_limits: RateLimits | None = Field(
+        RateLimits(per_1_s=10), description="of all order writes together; none where `rate_limits` are off"
+    )
     corrections: float = Field(0.0, ge=0, le=1, description="share of a day's minutes that history tells otherwise")
     record: bool = Field(False, description="keep every websocket frame sent, for tests")
     fault: tuple[str, ...] = Field((), description="timelines of what fails when, see `sim.timeline`")
+
+    funds: Decimal = Field(Decimal(2_500_000), ge=0, description="rupees in the account when it opens")
+    holdings: dict[str, int] = Field({}, description="shares in the account when it opens, by instrument key")
+    default_protection: float = Field(
+        0.0, ge=-1, le=25, description="market protection of an order that does not say; 0: refused as a market order"
+    )
+    late_stops: Literal["release", "reject"] = Field(
+        "release", description="a stop order whose trigger the price has passed already: live at once, or turned down"
+    )
+    algo_name: str = Field("", description="the registered algo; orders of another name are refused")
 
     auto_approve: bool = Field(True, description="the login dialog redirects at once, without its button")
     api_key: str = "sim-key"

@@ -9,8 +9,8 @@ A line is a fault, lines are separated by `;` or a new line:
 
 All times are the venue's: `at` is Indian time, the next time that it comes; without either it happens now. A duration
 is a number with `ms`, `s`, `m` or `h`. A value is what the fault needs: a close code, a status (with `html`, and `x3`
-for three times), a number, a signed duration (`skew -5s`), or keys (`quiet NSE_FO|123,NSE_EQ|*`, in quotes where a key
-has a blank). `for` ends what lasts.
+for three times), a number, a share (`updates_lost 0.2`), a signed duration (`skew -5s`, `order_slow 3s`), or keys
+(`quiet NSE_FO|123,NSE_EQ|*`, in quotes where a key has a blank). `for` ends what lasts.
 """
 
 import heapq
@@ -31,6 +31,10 @@ _UNITS_MS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 _DURATION: Final = re.compile(r"([+-]?)(\d+(?:\.\d+)?)(ms|s|m|h)")
 _SEPARATOR: Final = re.compile(r"[;\n]")
 _LINES_MAX: Final = 1000
+#: Where the unit is in the value, the word goes without.
+_WORDS: Final = {
+    name.removesuffix("_ms"): name for name in ("skew_ms", "order_slow_ms", "order_late_ms", "updates_late_ms")
+}
 
 
 class BadTimeline(ValueError):
@@ -126,10 +130,10 @@ class _Reader:
 
 
 def _named(name: str) -> str:
-    field_name = "skew_ms" if name == "skew" else name
+    field_name = _WORDS.get(name, name)
     if field_name in ENDED or field_name in ("drop", "abort", "expire_tokens"):
         return field_name
-    known = sorted({"drop", "abort", "expire_tokens", "skew", *ENDED} - {"skew_ms"})
+    known = sorted({"drop", "abort", "expire_tokens", *_WORDS, *ENDED} - set(_WORDS.values()))
     raise ValueError(f"there is no fault `{name}`; there are {', '.join(known)}")
 
 
@@ -170,14 +174,23 @@ def _number(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> float:
+    if not re.fullmatch(r"\d(\.\d+)?|\.\d+", text):
+        raise ValueError(f"{text or 'nothing'} is no share: write something like 0.25; 1 is all")
+    return float(text)
+
+
 def _keys(text: str) -> list[str]:
     return [key for key in text.split(",") if key]
 
 
 _VALUES: Final[dict[str, Callable[[str], Any]]] = {
     **dict.fromkeys(("drop", "cap", "connections", "refuse_authorize", "refuse_connect", "refuse_rest"), _number),
+    **dict.fromkeys(("refuse_orders", "order_500", "order_lost", "order_unheard", "order_reject"), _number),
+    **dict.fromkeys(("updates_lost", "updates_twice", "updates_reordered"), _share),
     **dict.fromkeys(("ignore", "quiet"), _keys),
-    "skew_ms": _signed,
+    **dict.fromkeys(_WORDS.values(), _signed),
+    "partial_fills": _number,
 }
 
 

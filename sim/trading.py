@@ -5,9 +5,13 @@ One user. Whoever wants to know of changes listens; a listener may place and can
 
 from collections.abc import Callable
 
-from sim import market as markets
+from sim.account import Account
+from sim.faults import Faults
+from sim.hours import Hours
+from sim.market import Market, Update
 from sim.orders import ModifyBody, Order, PlaceBody, Trade
 from sim.positions import Holding, Position
+from sim.settings import SimSettings
 
 #: Every change, one after the other: a state of an order, a position after a fill, a holding after a sale.
 Told = Order | Position | Holding
@@ -15,7 +19,8 @@ Listener = Callable[[Told], None]
 
 
 class Trading:
-    def __init__(self) -> None:
+    def __init__(self, settings: SimSettings, hours: Hours, faults: Faults, account: Account, market: Market) -> None:
+        self.settings, self.hours, self.faults, self.account, self.market = settings, hours, faults, account, market
         self._listeners: list[Listener] = []
 
     def listen(self, callback: Listener) -> None:
@@ -49,6 +54,8 @@ class Trading:
     def trades_of(self, order_id: str) -> list[Trade]:
         raise NotImplementedError
 
-    def step(self, update: markets.Update) -> None:
+    def step(self, update: Update) -> None:
         """A market interval has ended: match what waits."""
-        raise NotImplementedError
+
+    def move_to(self, market: Market) -> None:
+        """A new trading day."""

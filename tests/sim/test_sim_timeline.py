@@ -66,7 +66,8 @@ def test_a_time_of_day_is_the_next_one_and_a_duration_counts_from_now() -> None:
 
 @pytest.mark.parametrize("name", sorted(ENDED))
 def test_what_lasts_can_be_given_a_duration_that_ends_it(name: str) -> None:
-    value = {"skew_ms": " 5s", "cap": " 5", "connections": " 1", "ignore": " A|*", "quiet": " A|*"}.get(name, "")
+    value = {"ignore": " A|*", "quiet": " A|*"}.get(name, "" if ENDED[name] is False else " 1")
+    value = " 5s" if name.endswith("_ms") else value
     value = " 403" if name.startswith("refuse_") else value
     begin, end = planned(f"{name.removesuffix('_ms')}{value} for 30s")
     assert (begin[0], end[0]) == (NOW, NOW + 30_000)
