@@ -1,11 +1,11 @@
-"""What the user has registered with the broker: addresses that may send orders, segments switched off. Pure."""
+"""What the user has registered with the broker: addresses that orders come from, segments switched off. Pure."""
 
 import ipaddress
 from collections.abc import Collection, Mapping
 from datetime import date
 from typing import Any, Final
 
-from sim.auth import Refused
+from sim.errors import ApiError
 from sim.hours import MINUTE_MS, day_of
 
 #: Whether the user's account is active in a segment; the kill switch is about the active ones.
@@ -19,8 +19,8 @@ SEGMENTS: Final[Mapping[str, bool]] = {
     "MCX_FO": False,
     "NSE_COM": False,
 }
-_COOLING_MS: Final = 12 * 60 * MINUTE_MS
 _LOOPBACK: Final = ("127.0.0.1", "::1")
+_COOLING_MS: Final = 12 * 60 * MINUTE_MS
 
 
 class Account:
@@ -39,21 +39,21 @@ class Account:
 
     def may_order_from(self, address: str) -> bool:
         """Whether an order may come from there."""
-        registered = {each for each in (self.primary_ip, self.secondary_ip) if each} or set(_LOOPBACK)
-        return _canonical(address) in {_canonical(each) for each in registered}
+        registered = [each for each in (self.primary_ip, self.secondary_ip) if each] or _LOOPBACK
+        return _canonical(address) in [_canonical(each) for each in registered]
 
     def set_ips(self, primary: str | None, secondary: str | None, now_ms: int) -> None:
         """Once in a calendar week."""
         if not primary:
-            raise Refused(400, "UDAPI1182", "Primary IP is required")
-        for address in (primary, secondary):
+            raise ApiError(400, "UDAPI1182", "Primary IP is required", "primary_ip")
+        for name, address in (("primary_ip", primary), ("secondary_ip", secondary)):
             if address and _canonical(address) is None:
-                raise Refused(400, "UDAPI1183", "Invalid IP")
+                raise ApiError(400, "UDAPI1183", "Invalid IP", name, address)
         if secondary and _canonical(primary) == _canonical(secondary):
-            raise Refused(400, "UDAPI1184", "Primary and secondary IP must be different")
+            raise ApiError(400, "UDAPI1184", "Primary and secondary IP must be different", "secondary_ip", secondary)
         today = day_of(now_ms)
         if self._ips_changed_on and self._ips_changed_on.isocalendar()[:2] == today.isocalendar()[:2]:
-            raise Refused(400, "UDAPI1185", "Static IP can only be updated once per week")
+            raise ApiError(400, "UDAPI1185", "Static IP can only be updated once per week")
         self._ips_changed_on = today
         self.primary_ip, self.primary_since_ms = primary, now_ms
         if secondary:
@@ -66,16 +66,18 @@ class Account:
         return segment in self._off_since_ms
 
     def check_switches(self, asked: Any, held: Collection[str], now_ms: int) -> dict[str, bool]:
-        """Segment -> whether to switch it off, or Refused: all of a request or nothing. `held`: with open positions."""
+        """Segment -> whether to switch it off: all of a request or nothing. `held`: segments with open positions."""
         if not isinstance(asked, list) or not asked:
-            raise Refused(400, "UDAPI1186", "The specified segment does not exist.")
+            raise ApiError(400, "UDAPI1186", "The specified segment does not exist.")
         wanted: dict[str, bool] = {}
         for each in asked:
             segment, action = (each.get("segment"), each.get("action")) if isinstance(each, dict) else (None, None)
             if not isinstance(segment, str) or segment not in SEGMENTS:
-                raise Refused(400, "UDAPI1186", "The specified segment does not exist.")
+                raise ApiError(400, "UDAPI1186", "The specified segment does not exist.", "segment", segment)
             if action not in ("ENABLE", "DISABLE"):
-                raise Refused(400, "UDAPI1188", "Invalid action. Allowed values are ENABLE and DISABLE.")
+                raise ApiError(
+                    400, "UDAPI1188", "Invalid action. Allowed values are ENABLE and DISABLE.", "action", action
+                )
             wanted[segment] = action == "DISABLE"
         for segment, off in wanted.items():
             self._check_switch(segment, off, held, now_ms)
@@ -93,11 +95,11 @@ class Account:
 
     def _check_switch(self, segment: str, off: bool, held: Collection[str], now_ms: int) -> None:
         if off and not SEGMENTS[segment]:
-            raise Refused(400, "UDAPI1187", f"Failed to update segment status: {segment} is inactive.")
+            raise ApiError(400, "UDAPI1187", f"Failed to update segment status: {segment} is inactive.")
         if off and segment in held:
-            raise Refused(400, "UDAPI1184", "Segment status cannot be changed until all open positions are closed.")
+            raise ApiError(400, "UDAPI1184", "Segment status cannot be changed until all open positions are closed.")
         if not off and self.blocks(segment) and now_ms < self._off_since_ms[segment] + _COOLING_MS:
-            raise Refused(400, "UDAPI1185", "Cannot enable segment: cooling period is still in effect.")
+            raise ApiError(400, "UDAPI1185", "Cannot enable segment: cooling period is still in effect.")
 
 
 def _canonical(address: str) -> str | None:

@@ -3,8 +3,7 @@
 import asyncio
 import hmac
 import logging
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import httpx
 import orjson
@@ -13,15 +12,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from sim.account import SEGMENTS
-from sim.auth import Refused, next_death_ms
+from sim.auth import next_death_ms
 from sim.clock import ist
 from sim.exchange import Exchange
 from sim.faults import FaultRequest
 from sim.replies import ApiError, guarded, success
 
 log = logging.getLogger("sim.account")
-
-T = TypeVar("T")
 
 _NOTIFY_DEADLINE_S: Final = 5.0
 _REQUESTS_MAX: Final = 16  # that wait for the user
@@ -53,7 +50,7 @@ class _Account:
     async def set_addresses(self, request: Request) -> Response:
         body = await body_of(request)
         primary, secondary = (_text(body, name) for name in ("primary_ip", "secondary_ip"))
-        checked(lambda: self.account.set_ips(primary, secondary, self.exchange.now_ms()))
+        self.account.set_ips(primary, secondary, self.exchange.now_ms())
         self._end_tokens()
         return success(self._addresses() | {"access_tokens_invalidated": True})
 
@@ -74,7 +71,7 @@ class _Account:
     async def switch(self, request: Request) -> Response:
         asked = await json_of(request)
         now_ms = self.exchange.now_ms()
-        wanted = checked(lambda: self.account.check_switches(asked, self._held(), now_ms))
+        wanted = self.account.check_switches(asked, self._held(), now_ms)
         for segment, off in wanted.items():
             if off and not self.account.blocks(segment):
                 self._cancel_all(segment)
@@ -145,14 +142,6 @@ class _Account:
 
     def _end_tokens(self) -> None:
         self.exchange.order_fault(FaultRequest(expire_tokens=True))
-
-
-def checked(step: Callable[[], T]) -> T:
-    """A pure step's refusal, in the venue's envelope."""
-    try:
-        return step()
-    except Refused as refused:
-        raise ApiError(refused.status, refused.code, refused.message) from None
 
 
 async def json_of(request: Request) -> Any:
