@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from brokers.venue import Funds, NewGtt, VenueGtt, VenueHolding, VenueOrder
-from gtt.machine import GttState
+from gtt.gtt_state import GttState
+from gtt.risk_types import Origin
 from schemas.money import ZERO, Money
 from schemas.orders import Fill, Order, OrderStatus, OrderType, Product, Refusal, StrategyMode, TradingMode, Validity
 
@@ -26,13 +27,6 @@ class What(StrEnum):
     PLACE_GTT = "place_gtt"
     MODIFY_GTT = "modify_gtt"
     CANCEL_GTT = "cancel_gtt"
-
-
-class Origin(StrEnum):
-    SIGNAL = "signal"
-    MANUAL = "manual"
-    GTT = "gtt"
-    EXIT = "exit"  # flattening, squaring off
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +260,31 @@ class Ended(_OfOrder):
     reason: str
 
 
+class FlattenAsked(_Fact):
+    """Nothing is to be left of it: what works there is cancelled, what is held is sold or bought back."""
+
+    kind: Literal["flatten_asked"] = "flatten_asked"
+    by: str  # an intent
+    instrument: str
+    product: Product
+    strategy: str | None = None  # only what this one holds
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.by, instrument=self.instrument, strategy=self.strategy or "")
+
+
+class FlattenDone(_Fact):
+    kind: Literal["flatten_done"] = "flatten_done"
+    by: str
+    instrument: str
+    product: Product
+
+    @property
+    def subject(self) -> Subject:
+        return Subject(self.by, instrument=self.instrument)
+
+
 class PositionSeen(_Fact):
     """The venue has another position than our fills add up to, and is right."""
 
@@ -273,7 +292,7 @@ class PositionSeen(_Fact):
     instrument: str
     product: Product
     quantity: int
-    average_price: Money = ZERO
+    average_price: Decimal = ZERO
     before: int = 0  # what we believed
 
     @property
@@ -358,15 +377,16 @@ class StrategySwitched(_Fact):
 class DayOpened(_Fact):
     kind: Literal["day_opened"] = "day_opened"
     day: str  # trading date, YYYY-MM-DD
-    equity: Money
+    equity: Decimal
+    own: dict[str, Decimal] = {}  # by strategy
 
 
 class Marked(_Fact):
     """How much the account is worth at the last prices; kept now and then, for the highest there was."""
 
     kind: Literal["marked"] = "marked"
-    equity: Money
-    peak: Money
+    equity: Decimal
+    peak: Decimal
 
 
 class Breached(_Fact):
@@ -409,6 +429,8 @@ Fact = Annotated[
     | Filled
     | Adopted
     | Ended
+    | FlattenAsked
+    | FlattenDone
     | PositionSeen
     | FundsSeen
     | GttAccepted
