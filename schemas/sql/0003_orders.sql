@@ -51,10 +51,13 @@ CREATE TABLE journal_snapshot (
 CREATE TABLE paper_log (
     n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account text NOT NULL, -- paper, shadow
+    seq bigint NOT NULL, -- numbers the facts of an account without gaps: two writers cannot fork its book
     ts bigint NOT NULL, -- epoch ms
-    kind text NOT NULL,
+    kind text NOT NULL, -- see brokers/paper/facts.py
     tag text NOT NULL DEFAULT '',
     data jsonb NOT NULL
 );
-CREATE INDEX paper_log_by_account ON paper_log (account, n);
+CREATE UNIQUE INDEX paper_log_in_order ON paper_log (account, seq);
+CREATE INDEX paper_log_by_tag ON paper_log (account, tag) WHERE tag <> '';
+CREATE INDEX paper_log_openings ON paper_log (account, seq) WHERE kind = 'opened';
 CREATE UNIQUE INDEX paper_log_one_order_a_tag ON paper_log (account, tag) WHERE kind = 'placed' AND tag <> '';
