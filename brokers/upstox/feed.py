@@ -43,8 +43,13 @@ class Closed:
 
 
 async def authorize(rest: Rest, feed_url: str = "") -> str:
-    """A URL for one connection. `feed_url` replaces its host (a tunnel, a test)."""
-    data = await rest.get(_AUTHORIZE, counted=False)
+    """A URL for one connection to the market feed."""
+    return await one_time_url(rest, _AUTHORIZE, None, feed_url)
+
+
+async def one_time_url(rest: Rest, path: str, params: dict[str, str] | None, feed_url: str) -> str:
+    """What an authorize call names. `feed_url` replaces its host (a tunnel, a test)."""
+    data = await rest.get(path, params, counted=False)
     told = data if isinstance(data, dict) else {}
     url = str(told.get("authorized_redirect_uri") or told.get("authorizedRedirectUri") or "")
     if not url.startswith(("ws://", "wss://")):

@@ -13,6 +13,7 @@ import orjson
 from schemas.errors import Misconfigured, Rejected, Unavailable
 
 USER_AGENT: Final = "teji/0.1 (+python)"  # the assets host turns away clients without one
+PROFILE_PATH: Final = "/v2/user/profile"  # the cheapest question that needs a token
 _TIMEOUT_S: Final = 10.0
 _SHOWN_MAX: Final = 300  # of a message of the venue
 
