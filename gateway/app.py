@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import docs, problems, sse
 from gateway.context import Gateway
 from gateway.problems import Problem
-from gateway.routes import candles, chains, feed, health, instruments, quotes
+from gateway.routes import candles, chains, feed, gtt, health, instruments, orders, portfolio, quotes, trading
 
 API: Final = "/api/v1"
 WEB: Final = Path(__file__).with_name("web")
@@ -59,7 +59,7 @@ def rest(gateway: Gateway) -> FastAPI:
     app = FastAPI(title="Teji", version=health.own_version(), docs_url=None, redoc_url=None, openapi_url=None)
     app.state.gateway = gateway
     problems.install(app)
-    for part in (health, instruments, quotes, candles, chains, feed):
+    for part in (health, instruments, quotes, candles, chains, feed, orders, gtt, portfolio, trading):
         app.include_router(part.router, prefix=API)
     app.include_router(health.router, include_in_schema=False)
     _add_pages(app)

@@ -8,12 +8,13 @@ once per key. Whoever comes with the same key finishes what was left and waits f
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
+from pydantic import BaseModel
 
 from bus import clock
 from bus.connection import translated
@@ -23,7 +24,7 @@ from gateway.frames import parsed
 from gateway.positions import of_entry, parse, text_of
 from gateway.problems import Problem
 from schemas import streams
-from schemas.commands import Command
+from schemas.commands import Command, OrderCommand
 from schemas.errors import Unavailable
 from schemas.events import EventKind
 
@@ -35,7 +36,7 @@ _SCANNED_AT_ONCE: Final = 500
 @dataclass(frozen=True, slots=True)
 class Answer:
     command: str
-    replies: list[dict[str, Any]]  # events of kind `reply`, one from each shard
+    replies: list[dict[str, Any]]  # events of kind `reply`: one from each shard, or the order worker's one
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,13 @@ class _Request:
     since: str  # where `events` stood before the command
 
 
-async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answer | NoAnswerYet:
-    """Write the command and wait a while for the reply of every shard. Raises Unavailable while Redis is away."""
+async def ask(
+    here: Gateway, command: Command | OrderCommand, by: str, key: str | None, *, answers: int | None = None
+) -> Answer | NoAnswerYet:
+    """Write the command and wait a while for so many replies: of every shard where it is not said.
+
+    Raises Unavailable while Redis is away.
+    """
     body = command.model_dump_json()
     fingerprint = hashlib.sha256(body.encode()).hexdigest()
     request = _Request(uuid.uuid4().hex, fingerprint, text_of(await here.tails["events"].ends()))
@@ -64,7 +70,8 @@ async def ask(here: Gateway, command: Command, by: str, key: str | None) -> Answ
         request = await _remembered(here, name, request)
     fields = {"id": request.command, "kind": command.kind, "by": by, "data": body}
     replies: dict[int, dict[str, Any]] = {}
-    with _listening(here, request.command, replies) as complete:
+    wanted = here.settings.teji_shards if answers is None else answers
+    with _listening(here, request.command, replies, wanted) as complete:
         await _send(here, fields, None if name is None else f"{name}:{request.command}")
         if name is not None:
             await _earlier(here, request)
@@ -96,23 +103,53 @@ async def _remembered(here: Gateway, name: str, request: _Request) -> _Request:
         raise Unavailable("the idempotency key has just expired")
     first = _Request(**orjson.loads(held))
     if first.fingerprint != request.fingerprint:
-        raise Problem.field(
-            422,
-            "header.idempotency-key",
-            "this key was used for another request: a new request needs a new key",
-            kind="idempotency-key-reused",
-        )
+        raise _reused()
     return first
 
 
+async def once(
+    here: Gateway, name: str, asked: BaseModel, key: str | None, act: Callable[[], Awaitable[bytes]]
+) -> bytes:
+    """The answer of `act`; under a key the answer that it gave the first time.
+
+    For what acts on Redis itself and is harmless when a crash in between has it done twice.
+    """
+    if key is None:
+        return await act()
+    place = f"idempotency:{{{streams.COMMANDS}}}:{hashlib.sha256(f'{name}:{key}'.encode()).hexdigest()}"
+    fingerprint = hashlib.sha256(asked.model_dump_json().encode()).hexdigest().encode()
+    with translated():
+        held = await here.bus.redis.get(place)
+    if held is not None:
+        before, _, answer = held.partition(b" ")
+        if before != fingerprint:
+            raise _reused()
+        return bytes(answer)
+    answer = await act()
+    with translated():
+        await here.bus.redis.set(place, fingerprint + b" " + answer, ex=_REMEMBERED_S)
+    return answer
+
+
+def _reused() -> Problem:
+    return Problem.field(
+        422,
+        "header.idempotency-key",
+        "this key was used for another request: a new request needs a new key",
+        kind="idempotency-key-reused",
+    )
+
+
 @contextmanager
-def _listening(here: Gateway, command: str, replies: dict[int, dict[str, Any]]) -> Iterator[asyncio.Event]:
-    """Collect the replies to a command, as the events feed reads them, until every shard has answered."""
+def _listening(
+    here: Gateway, command: str, replies: dict[int, dict[str, Any]], answers: int
+) -> Iterator[asyncio.Event]:
+    """Collect the replies to a command, as the events feed reads them, until all have come."""
     complete = asyncio.Event()
 
     def answered(event: dict[str, Any]) -> None:
         replies.setdefault(int(event["data"].get("shard", 0)), event)
-        if len(replies) >= here.settings.teji_shards:
+        if len(replies) >= answers:
             complete.set()
 
     watchers = here.events.replies.setdefault(command, [])

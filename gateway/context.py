@@ -15,6 +15,7 @@ from gateway.chains import Chains
 from gateway.directory import Directory
 from gateway.frames import Candles, Events, LongBars
 from gateway.history import History
+from gateway.journal import Journal
 from gateway.longer import Longer
 from gateway.sse import Streams
 from gateway.tail import Tail
@@ -30,6 +31,7 @@ class Gateway:
     history: History
     longer: Longer
     chains: Chains
+    journal: Journal
     tails: Mapping[str, Tail]
     streams: Streams
     candles: Candles

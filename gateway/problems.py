@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from schemas.errors import Misconfigured, Rejected, Unavailable
+from schemas.errors import Misconfigured, Rejected, Unavailable, WrongField
 
 log = structlog.get_logger("gateway")
 
@@ -49,6 +49,9 @@ class ProblemDetails(BaseModel):
     detail: str
     instance: str
     errors: list[FieldError] = Field(default_factory=list)
+    rule: str | None = Field(
+        default=None, description="Only of `refused`: which of our checks, or the venue's code", examples=["position"]
+    )
 
 
 class Problem(Exception):
@@ -62,6 +65,7 @@ class Problem(Exception):
         kind: str = "",
         errors: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
+        rule: str = "",
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -69,6 +73,7 @@ class Problem(Exception):
         self.kind = kind
         self.errors = list(errors)
         self.headers = dict(headers or {})
+        self.rule = rule
 
     @classmethod
     def field(cls, status: int, field: str, message: str, *, kind: str = "invalid-request") -> "Problem":
@@ -84,6 +89,8 @@ class Problem(Exception):
             "instance": instance,
             "errors": [{"field": field, "message": message} for field, message in self.errors],
         }
+        if self.rule:
+            details["rule"] = self.rule
         return Response(orjson.dumps(details), self.status, self.headers, MEDIA_TYPE)
 
 
@@ -101,7 +108,7 @@ def of(error: Exception) -> Problem:
         case Rejected() | Misconfigured():
             return Problem(422, str(error), kind="rejected")
         case RequestValidationError():
-            errors = [(_place(item["loc"]), str(item["msg"])) for item in error.errors()]
+            errors = [_complaint(item) for item in error.errors()]
             detail = "; ".join(f"{field}: {message}" for field, message in errors[:5])
             return Problem(422, detail, kind="invalid-request", errors=errors)
         case HTTPException():
@@ -109,8 +116,13 @@ def of(error: Exception) -> Problem:
     return Problem(500, "an error of ours; the log tells more", kind="internal")
 
 
-def _place(loc: Sequence[int | str]) -> str:
-    return ".".join(map(str, loc))
+def _complaint(item: Mapping[str, Any]) -> tuple[str, str]:
+    """Which field, and what is wrong with it. A model whose fields do not go together says which of them it means."""
+    place = list(item["loc"])
+    raised = item.get("ctx", {}).get("error")
+    if isinstance(raised, WrongField):
+        place.append(raised.field)
+    return ".".join(map(str, place)), str(item["msg"]).removeprefix("Value error, ")
 
 
 async def answer(request: Request, error: Exception) -> Response:

@@ -23,6 +23,7 @@ from gateway.frames import Candles, Codec, Events, LongBars, Orders, Signals, Ti
 from gateway.history import History
 from gateway.hub import Feed
 from gateway.index import BarIndex
+from gateway.journal import Journal
 from gateway.longer import Longer
 from gateway.positions import of_entry
 from gateway.sse import Path, Streams
@@ -102,6 +103,7 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             directory=directory,
             history=history,
             chains=Chains(pool, candles.chains, counted=tails["candles"].ready, migrated=migrated),
+            journal=Journal(pool, migrated),
             longer=Longer(history, directory, always_open=settings.teji_calendar is Calendar.ALWAYS),
             tails=tails,
             streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),

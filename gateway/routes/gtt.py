@@ -1,0 +1,202 @@
+"""`/gtt/...`: the venue's own GTT calls, answered in its form, whoever watches the triggers."""
+
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import Response
+
+from gateway import books, problems
+from gateway.access import MayChange
+from gateway.commands import NoAnswerYet
+from gateway.context import Here
+from gateway.problems import Problem
+from gateway.trading import RESPONSES, IdempotencyKey, answer, decided, json, refuse_unknown
+from schemas import streams
+from schemas.commands import GttCancel, GttModify, GttPlace, OrderCommand
+from schemas.gtt import Gtt, GttBody, GttChange
+from schemas.keys import GttId, InstrumentKey, StrategyOrNobody
+from schemas.orders import TradingMode
+
+router = APIRouter(prefix="/gtt", tags=["GTT"])
+
+_RULES: Final = [
+    {"strategy": "ENTRY", "trigger_type": "ABOVE", "trigger_price": 200},
+    {"strategy": "TARGET", "trigger_type": "IMMEDIATE", "trigger_price": 220},
+    {"strategy": "STOPLOSS", "trigger_type": "IMMEDIATE", "trigger_price": 190, "trailing_gap": 5},
+]
+_MULTIPLE: Final[dict[str, Any]] = {
+    "type": "MULTIPLE",
+    "quantity": 25,
+    "product": "I",
+    "rules": _RULES,
+    "instrument_token": "NSE_FO|61755",
+    "transaction_type": "BUY",
+}
+_GTT: Final[dict[str, Any]] = {
+    "gtt_order_id": "GTT-tj4k2m8x0q1v7b9c3d5f",
+    "venue_gtt_order_id": "",
+    "type": "MULTIPLE",
+    "exchange": "NSE_FO",
+    "quantity": 25,
+    "product": "I",
+    "trading_symbol": "NIFTY 24000 CE 26 NOV 26",
+    "instrument_token": "NSE_FO|61755",
+    "instrument": "NSE_FO|61755",
+    "transaction_type": "BUY",
+    "created_at": 1795578300000000,
+    "expires_at": 1795618799000000,
+    "rules": [
+        {**_RULES[0], "status": "SCHEDULED", "transaction_type": "BUY", "message": "", "order_id": None},
+        {**_RULES[1], "status": "INACTIVE", "transaction_type": "SELL", "message": "", "order_id": None},
+        {**_RULES[2], "status": "INACTIVE", "transaction_type": "SELL", "message": "", "order_id": None},
+    ],
+    "intent_id": "command:0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
+    "mode": "paper",
+    "engine": "ours",
+    "strategy": "",
+    "entered": 0,
+    "exited": 0,
+    "live": True,
+    "note": "",
+    "ts": 1795578300125,
+}
+
+
+class GttIds(BaseModel):
+    gtt_order_ids: list[str]
+
+
+class GttAnswer(BaseModel):
+    """The venue's answer, and beside it the GTT as it stands now."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "success",
+                "data": {"gtt_order_ids": [_GTT["gtt_order_id"]]},
+                "command": "0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
+                "gtt": _GTT,
+            }
+        }
+    )
+
+    status: Literal["success"]
+    data: GttIds
+    command: str
+    gtt: Gtt | None
+
+
+class GttToCancel(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"gtt_order_id": _GTT["gtt_order_id"]}})
+
+    gtt_order_id: GttId
+
+
+async def _gtt(here: Here, caller: MayChange, command: OrderCommand, key: str | None) -> Response:
+    decision = await decided(here, caller, command, key)
+    if isinstance(decision, NoAnswerYet):
+        return answer(decision)
+    found = [gtt.model_dump(mode="json") for gtt in decision.gtts]
+    return json(
+        {
+            "status": "success",
+            "data": {"gtt_order_ids": [gtt["gtt_order_id"] for gtt in found]},
+            "command": decision.command,
+            "gtt": found[0] if found else None,
+        }
+    )
+
+
+@router.post("/place", summary="Place a GTT", response_model=GttAnswer, responses=RESPONSES)
+async def place(
+    here: Here,
+    caller: MayChange,
+    body: Annotated[
+        GttBody,
+        Body(
+            openapi_examples={
+                "entry, target and trailing stop": {"value": _MULTIPLE},
+                "entry only": {"value": {**_MULTIPLE, "type": "SINGLE", "rules": _RULES[:1]}},
+                "guard what is held": {
+                    "summary": "Target and stop without an entry: only our engine can",
+                    "value": {**_MULTIPLE, "rules": _RULES[1:]},
+                },
+            }
+        ),
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """The venue's own body. `mode`, `engine` and `strategy` are ours, and may be left out.
+
+    Where the venue has GTTs it watches the prices; else we do, as for paper and shadow. `engine` says who, `note` why.
+    """
+    await refuse_unknown(here, body.instrument_token, "body.instrument_token")
+    return await _gtt(here, caller, GttPlace(body=body), key)
+
+
+@router.put("/modify", summary="Change a GTT", response_model=GttAnswer, responses=RESPONSES)
+async def modify(
+    here: Here,
+    caller: MayChange,
+    body: Annotated[
+        GttChange,
+        Body(
+            openapi_examples={
+                "another stop": {
+                    "value": {
+                        "gtt_order_id": _GTT["gtt_order_id"],
+                        **{name: _MULTIPLE[name] for name in ("type", "quantity")},
+                        "rules": [*_RULES[:2], {**_RULES[2], "trigger_price": 195}],
+                    }
+                }
+            }
+        ),
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """The rules replace the old ones; a trailing gap has to be sent again. Instrument, side and product stay."""
+    return await _gtt(here, caller, GttModify(body=body), key)
+
+
+@router.delete("/cancel", summary="Cancel a GTT", response_model=GttAnswer, responses=RESPONSES)
+async def cancel(
+    here: Here,
+    caller: MayChange,
+    body: GttToCancel | None = None,
+    gtt_order_id: Annotated[GttId | None, Query(description="For clients that send no body with DELETE")] = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """By a JSON body, as at the venue, or by the query. What the entry has bought meanwhile stays, and unguarded."""
+    wanted = body.gtt_order_id if body is not None else gtt_order_id
+    if wanted is None:
+        raise Problem.field(422, "query.gtt_order_id", "neither body nor query name a gtt_order_id")
+    if gtt_order_id is not None and gtt_order_id != wanted:
+        raise Problem.field(422, "query.gtt_order_id", "body and query name different GTTs")
+    return await _gtt(here, caller, GttCancel(gtt_order_id=wanted), key)
+
+
+@router.get("/", summary="GTTs", response_model=list[Gtt], responses=problems.responses(403, 422, 503))
+@router.get("", include_in_schema=False)
+async def listed(
+    here: Here,
+    live: Annotated[
+        bool | None, Query(description="Only those of which something may still happen, or only others")
+    ] = None,
+    mode: TradingMode | None = None,
+    instrument: InstrumentKey | None = None,
+    strategy: StrategyOrNobody | None = None,
+) -> Response:
+    """All live ones, and those that ended today, oldest first."""
+    keep = books.matching(live=live, mode=mode, instrument=instrument, strategy=strategy)
+    return json(await books.rows(here, streams.BOOK_GTTS, keep))
+
+
+@router.get("/{gtt_order_id}", summary="One GTT", response_model=Gtt, responses=problems.responses(403, 404, 422, 503))
+async def one(here: Here, gtt_order_id: str) -> Response:
+    """As it stands, or as it ended, however long ago. By our id, or by the venue's."""
+    found = await books.one(here, streams.BOOK_GTTS, gtt_order_id, "venue_gtt_order_id")
+    found = found or await here.journal.gtt(gtt_order_id)
+    if found is None:
+        raise Problem.field(404, "path.gtt_order_id", f"there is no GTT {gtt_order_id[:80]}", kind="unknown-id")
+    return json(found)

@@ -1,0 +1,263 @@
+"""`/orders/...`: to the order worker and back. The book of today comes from Redis, earlier days from the journal."""
+
+import datetime
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from gateway import books, oldorders, problems
+from gateway.access import MayChange
+from gateway.commands import NoAnswerYet
+from gateway.context import Here
+from gateway.problems import Problem
+from gateway.trading import RESPONSES, IdempotencyKey, answer, decided, json, refuse_unknown
+from schemas import streams
+from schemas.commands import OrderCancel, OrderCancelAll, OrderCommand, OrderModify, OrderPlace
+from schemas.gtt import Gtt
+from schemas.keys import InstrumentKey, OrderId, StrategyOrNobody
+from schemas.orders import FINAL, Fill, Order, OrderStatus, TradingMode
+
+router = APIRouter(tags=["orders"])
+
+_DONE: Final = frozenset(status.value for status in FINAL)
+
+_PLACE: Final[dict[str, Any]] = {
+    "instrument_token": "NSE_FO|61755",
+    "transaction_type": "BUY",
+    "quantity": 75,
+    "product": "I",
+    "order_type": "LIMIT",
+    "price": 101.5,
+}
+_ORDER: Final[dict[str, Any]] = {
+    "order_id": "tj4k2m8x0q1v7b9c3d5f",
+    "venue_order_id": "260105000000101",
+    "gtt_id": "",
+    "intent_id": "command:0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
+    "instrument": "NSE_FO|61755",
+    "side": "BUY",
+    "quantity": 75,
+    "filled_quantity": 0,
+    "average_price": 0.0,
+    "price": 101.5,
+    "trigger_price": 0.0,
+    "order_type": "LIMIT",
+    "product": "I",
+    "validity": "DAY",
+    "status": "open",
+    "pending": "",
+    "reason": "",
+    "mode": "paper",
+    "strategy": "",
+    "venue": "paper",
+    "charges": {},
+    "created_ts": 1795578300125,
+    "ts": 1795578300131,
+}
+
+
+class OrderIds(BaseModel):
+    order_ids: list[str]
+
+
+class OrderAnswer(BaseModel):
+    """The venue's form, and beside it the orders as they stand now: several where one was cut into slices."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "success",
+                "data": {"order_ids": [_ORDER["order_id"]]},
+                "command": "0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
+                "order": _ORDER,
+                "orders": [_ORDER],
+                "gtts": [],
+            }
+        }
+    )
+
+    status: Literal["success"]
+    data: OrderIds
+    command: str
+    order: Order | None = Field(description="The first of them")
+    orders: list[Order]
+    gtts: list[Gtt] = Field(description="Of a call that cancels all: GTTs that are cancelled too")
+
+
+class OrderToCancel(BaseModel):
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"order_id": _ORDER["order_id"]}})
+
+    order_id: OrderId
+
+
+class OrderHistory(Order):
+    """An order as it stands, and what is written about it in the journal, oldest first."""
+
+    history: list[dict[str, Any]] = Field(
+        description="Facts: `n`, `ts` (epoch ms), `kind` (approved with its checks, sending, answered, seen, filled …) "
+        "and what belongs to each",
+        examples=[[{"n": 17, "ts": 1795578300125, "account": "paper", "kind": "approved", "checks": []}]],
+    )
+
+
+async def _orders(here: Here, caller: MayChange, command: OrderCommand, key: str | None) -> Response:
+    decision = await decided(here, caller, command, key)
+    if isinstance(decision, NoAnswerYet):
+        return answer(decision)
+    found = [order.model_dump(mode="json") for order in decision.orders]
+    return json(
+        {
+            "status": "success",
+            "data": {"order_ids": [order["order_id"] for order in found]},
+            "command": decision.command,
+            "order": found[0] if found else None,
+            "orders": found,
+            "gtts": [gtt.model_dump(mode="json") for gtt in decision.gtts],
+        }
+    )
+
+
+@router.post("/orders/place", summary="Place an order", response_model=OrderAnswer, responses=RESPONSES)
+async def place(
+    here: Here,
+    caller: MayChange,
+    body: Annotated[
+        OrderPlace,
+        Body(
+            openapi_examples={
+                "limit": {"value": _PLACE},
+                "market": {
+                    "summary": "Becomes a limit order around the last price, so many percent; -1: automatic",
+                    "value": {**_PLACE, "order_type": "MARKET", "price": 0, "market_protection": -1},
+                },
+                "stop": {
+                    "value": {
+                        **_PLACE,
+                        "transaction_type": "SELL",
+                        "order_type": "SL",
+                        "price": 94,
+                        "trigger_price": 95,
+                    }
+                },
+            }
+        ),
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """Checked, written down, sent; the answer is how it stands then, as a rule at the venue.
+
+    Where no answer of the venue came, the status is `unknown`: it is being asked about, and will not be sent twice.
+    """
+    await refuse_unknown(here, body.instrument_token, "body.instrument_token")
+    return await _orders(here, caller, body, key)
+
+
+@router.put("/orders/modify", summary="Change an order", response_model=OrderAnswer, responses=RESPONSES)
+async def modify(
+    here: Here,
+    caller: MayChange,
+    body: Annotated[
+        OrderModify,
+        Body(openapi_examples={"another price": {"value": {"order_id": _ORDER["order_id"], "price": 102.25}}}),
+    ],
+    key: IdempotencyKey = None,
+) -> Response:
+    """What is left out stays as it is."""
+    return await _orders(here, caller, body, key)
+
+
+@router.delete("/orders/cancel", summary="Cancel an order", response_model=OrderAnswer, responses=RESPONSES)
+async def cancel(
+    here: Here,
+    caller: MayChange,
+    body: OrderToCancel | None = None,
+    order_id: Annotated[OrderId | None, Query(description="As at the venue", examples=[_ORDER["order_id"]])] = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """By the query, as at the venue, or by a JSON body."""
+    wanted = body.order_id if body is not None else order_id
+    if wanted is None:
+        raise Problem.field(422, "query.order_id", "neither body nor query name an order_id")
+    if order_id is not None and order_id != wanted:
+        raise Problem.field(422, "query.order_id", "body and query name different orders")
+    return await _orders(here, caller, OrderCancel(order_id=wanted), key)
+
+
+@router.delete("/orders", summary="Cancel all orders and GTTs", response_model=OrderAnswer, responses=RESPONSES)
+@router.delete("/orders/", include_in_schema=False)
+async def cancel_all(
+    here: Here,
+    caller: MayChange,
+    mode: TradingMode | None = None,
+    instrument: InstrumentKey | None = None,
+    strategy: Annotated[StrategyOrNobody | None, Query(description="The empty name: those of people")] = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    """All that the filters leave; all there are without any. Positions stay: `POST /positions/exit` closes them."""
+    if instrument is not None:
+        await refuse_unknown(here, instrument, "query.instrument")
+    command = OrderCancelAll(mode=mode, instrument_token=instrument, strategy=strategy)
+    return await _orders(here, caller, command, key)
+
+
+Day = Annotated[
+    datetime.date | None,
+    Query(description="From the journal, as the day ended; without it the book of today", examples=["2026-11-20"]),
+]
+
+
+@router.get("/orders/", summary="Orders", response_model=list[Order], responses=problems.responses(403, 422, 503))
+@router.get("/orders", include_in_schema=False)
+async def book(
+    here: Here,
+    mode: TradingMode | None = None,
+    instrument: InstrumentKey | None = None,
+    strategy: StrategyOrNobody | None = None,
+    status: OrderStatus | None = None,
+    live: Annotated[bool | None, Query(description="Only those that may still be filled, or only the others")] = None,
+    date: Day = None,
+) -> Response:
+    """All that are not final, and those of today; oldest first."""
+    same = books.matching(mode=mode, instrument=instrument, strategy=strategy, status=status)
+
+    def keep(row: books.Row) -> bool:
+        return same(row) and (live is None or live == (row["status"] not in _DONE))
+
+    if date is None:
+        return json(await books.rows(here, streams.BOOK_ORDERS, keep))
+    return json([row for row in await here.journal.orders(date) if keep(row)])
+
+
+@router.get(
+    "/orders/{order_id}",
+    summary="One order and its history",
+    response_model=OrderHistory,
+    responses=problems.responses(403, 404, 422, 503),
+)
+async def one(here: Here, order_id: str) -> Response:
+    """By our id, or, today, by the venue's: the intent, the checks, every request, answer, state and fill."""
+    found = await books.one(here, streams.BOOK_ORDERS, order_id, "venue_order_id")
+    history = await here.journal.of_order(order_id if found is None else found["order_id"])
+    if found is None:
+        found = next((row for row in oldorders.orders(history) if row["order_id"] == order_id), None)
+    if found is None:
+        raise Problem.field(404, "path.order_id", f"there is no order {order_id[:64]}", kind="unknown-id")
+    return json({**found, "history": history})
+
+
+@router.get("/trades", summary="Fills", response_model=list[Fill], responses=problems.responses(403, 422, 503))
+async def trades(
+    here: Here,
+    mode: TradingMode | None = None,
+    instrument: InstrumentKey | None = None,
+    strategy: StrategyOrNobody | None = None,
+    order_id: OrderId | None = None,
+    date: Day = None,
+) -> Response:
+    """What was bought and sold, with the charges of each; oldest first."""
+    keep = books.matching(mode=mode, instrument=instrument, strategy=strategy, order_id=order_id)
+    if date is None:
+        return json(await books.rows(here, streams.BOOK_FILLS, keep))
+    return json([fill for fill in await here.journal.fills(date) if keep(fill)])
