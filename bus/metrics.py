@@ -53,6 +53,16 @@ SHARD_SINCE_S = Gauge(
 LEASE_CHANGES = Counter(
     "teji_lease_changes_total", "Leases taken, and how they ended: returned, lost, interrupted", ["worker", "what"]
 )
+ORDERS = Gauge("teji_orders", "Orders of the day, by account and status", ["account", "status"])
+ORDER_CALLS = Counter("teji_order_calls_total", "Calls of the venue, by how they ended", ["account", "what", "result"])
+ORDER_CALL_S = Histogram("teji_order_call_seconds", "Time of a call of the venue", ["account", "what"], buckets=_HOPS_S)
+ORDER_REFUSALS = Counter("teji_order_refusals_total", "Intents that our own checks turned down", ["account", "rule"])
+ORDER_BUDGET = Gauge("teji_order_budget_remaining", "Order writes left, by window", ["account", "seconds"])
+JOURNAL_S = Histogram("teji_journal_seconds", "Time until facts were in the journal", buckets=_HOPS_S)
+TICK_TO_REQUEST_S = Histogram(
+    "teji_tick_to_request_seconds", "From the receipt of a tick to the order request that it triggered", buckets=_HOPS_S
+)
+LIVE_GTTS = Gauge("teji_live_gtts", "GTTs of which something may still happen", ["engine"])
 COLD_ROWS = Counter("teji_cold_rows_total", "Rows that Postgres took as new or newer", ["table"])
 SSE_CLIENTS = Gauge("teji_sse_clients", "Open SSE connections", ["feed"])
 SSE_LET_GO = Counter("teji_sse_let_go_total", "Times that an SSE client did not keep up", ["feed"])

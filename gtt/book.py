@@ -67,6 +67,7 @@ class OrderRecord(BaseModel):
     call: Call | None = None
     not_before_ts: int = 0
     cancel: str = ""  # by whom it is asked for
+    cancel_taken: bool = False  # the venue took the request
     change: Terms | None = None
     written_off: bool = False
     foreign: bool = False  # somebody else's
@@ -107,6 +108,8 @@ class GttRecord(BaseModel):
     asked: What | None = None  # of the venue, where it is the one who watches
     request: NewGtt | None = None
     told: VenueGtt | None = None
+    code: str = ""  # what the venue turned down last, and its words
+    words: str = ""
 
     @property
     def ours(self) -> bool:

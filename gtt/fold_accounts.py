@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from gtt import facts
-from gtt.book import AccountRecord, Book, Flatten, PositionRecord, key_of
+from gtt.book import AccountRecord, Book, Flatten, Intent, PositionRecord, key_of
 from gtt.touched import Touched
 from schemas.money import ZERO
 from schemas.orders import Fill, Product, Side, TradingMode
@@ -44,7 +44,7 @@ def filled(book: Book, fill: Fill, done: list[Touched]) -> None:
 
 
 def move(position: PositionRecord, signed: int, price: Decimal) -> Decimal:
-    """Units come or go at a price; returns what that realises. What is added changes the average, what goes does not."""
+    """Units come or go at a price; returns what that realises. What is added moves the average, what goes does not."""
     held = position.quantity
     position.quantity += signed
     if held * signed >= 0:
@@ -124,6 +124,7 @@ def breached(book: Book, fact: facts.Breached, done: list[Touched]) -> None:
 
 
 def flatten_asked(book: Book, fact: facts.FlattenAsked, _: list[Touched]) -> None:
+    book.intents.setdefault(fact.by, Intent(ts=fact.ts))
     if fact.account is not None:
         plan = Flatten(
             by=fact.by,

@@ -24,6 +24,7 @@ def changed(book: Book, fact: facts.GttChanged, done: list[Touched]) -> None:
 def asked(book: Book, fact: facts.GttAsked, _: list[Touched]) -> None:
     record = book.gtts[fact.gtt_id]
     record.asked, record.request, record.not_before_ts = fact.what, fact.request, 0
+    record.code = record.words = ""
 
 
 def seen(book: Book, fact: facts.GttSeen, _: list[Touched]) -> None:
@@ -49,6 +50,8 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
         record.call, record.not_before_ts = None, fact.ts
     else:
         record.call = record.asked = record.request = None
+        if isinstance(fact, facts.TurnedDown):
+            record.code, record.words = fact.code, fact.words
         if isinstance(fact, facts.Answered) and fact.what is What.PLACE_GTT:
             _at_the_venue(book, fact.gtt_id, fact.venue_id, fact.ts)
     done.append(Touched("gtt", fact.gtt_id))

@@ -1,6 +1,7 @@
 """How facts change an order's record. Whatever comes late, twice or out of order changes nothing that is known better:
 filled quantities only grow, final states stay, older tellings lose against newer ones. Pure."""
 
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ def adopted(book: Book, fact: facts.Adopted, done: list[Touched]) -> None:
 def cancel_asked(book: Book, fact: facts.CancelAsked, done: list[Touched]) -> None:
     record = book.orders[fact.order_id]
     if record.live:
-        record.cancel, record.change = fact.by, None
+        record.cancel, record.change, record.cancel_taken = fact.by, None, False
         _change(book, record, fact.ts, done, pending=What.CANCEL.value)
 
 
@@ -124,7 +125,7 @@ def _change_sent(book: Book, record: OrderRecord, fact: facts.Sending, done: lis
 def _change_answered(book: Book, record: OrderRecord, fact: facts.Answered, done: list[Touched]) -> None:
     record.call = None
     if fact.what is What.CANCEL:
-        record.not_before_ts = fact.ts + _RETRY_CANCEL_MS
+        record.not_before_ts, record.cancel_taken = fact.ts + _RETRY_CANCEL_MS, True
     else:
         record.change = None
         _change(book, record, fact.ts, done, pending="", reason="")
@@ -147,7 +148,7 @@ def _change_open(book: Book, record: OrderRecord, fact: Any, done: list[Touched]
     _touch(book, record, done)
 
 
-_PLACED: Final = {
+_PLACED: Final[Mapping[type, Callable[[Book, OrderRecord, Any, list[Touched]], None]]] = {
     facts.Sending: _place_sent,
     facts.Answered: _place_answered,
     facts.TurnedDown: _place_turned_down,
@@ -155,7 +156,7 @@ _PLACED: Final = {
     facts.Lost: _place_lost,
     facts.Denied: _place_denied,
 }
-_CHANGED: Final = {
+_CHANGED: Final[Mapping[type, Callable[[Book, OrderRecord, Any, list[Touched]], None]]] = {
     facts.Sending: _change_sent,
     facts.Answered: _change_answered,
     facts.TurnedDown: _change_turned_down,

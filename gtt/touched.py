@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 
 class Touched(NamedTuple):
-    """`what`: order, gtt, fill, position, refused, reply, alert, strategy, accounts, gone (`body` says of which kind)."""
+    """`what`: order, gtt, fill, position, refused, reply, alert, strategy, accounts; gone (`body` says what it was)."""
 
     what: str
     key: str = ""
