@@ -13,8 +13,8 @@ to it, for these reasons (seen in its releases 2.28 to 2.30):
 - Its loggers write to standard error by themselves.
 
 Whether a request has left is noted by the connection itself, at the first byte that it is handed. So "nothing was
-sent" and "nobody knows" are told apart by what happened, not by the text of an error. When a call's time is over it is
-abandoned: one that has not left by then never will.
+sent" and "nobody knows" are told apart by what happened, not by the text of an error. One that has found no thread and
+no line in half of its time is not sent any more; when all of it is over, whoever waits for an answer gives up.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from brokers.upstox.rest import USER_AGENT
+from bus import clock
 from bus.settings import Settings
 from schemas.errors import Misconfigured
 
@@ -68,8 +69,9 @@ class _Abandoned(Exception):
 class _Call:
     """One request on its way. Two threads look at it: the one that sends, and the loop that waits."""
 
-    def __init__(self, token: str, *, writes: bool) -> None:
+    def __init__(self, token: str, leave_by_s: float, *, writes: bool) -> None:
         self.token = token
+        self._leave_by_s = leave_by_s
         self.writes = writes
         self.left = False
         self._abandoned = False
@@ -78,7 +80,7 @@ class _Call:
 
     def leave(self, line: socket.socket | None) -> None:
         with self._lock:
-            if self._abandoned:
+            if self._abandoned or (not self.left and clock.monotonic_s() > self._leave_by_s):
                 raise _Abandoned
             self.left = True
             self._socket = line
@@ -208,7 +210,7 @@ class Sdk:
         self, request: Callable[..., Any], *args: Any, writes: bool, token: str, **kw: Any
     ) -> Answer | Failure:
         """Make a call of the SDK, once. Never raises for what happens on the way."""
-        call = _Call(token, writes=writes)
+        call = _Call(token, clock.monotonic_s() + self._timeout_s / 2, writes=writes)
         pool = self._writers if writes else self._readers
         future = asyncio.get_running_loop().run_in_executor(pool, lambda: _run(call, lambda: request(*args, **kw)))
         try:
