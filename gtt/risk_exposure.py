@@ -24,11 +24,11 @@ _SHARES: Final = ("NSE_FO", "BSE_FO")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Of one unit of quantity, rupees."""
+    """Of one unit of quantity, rupees. `scale`: what a move of one in the price is worth."""
 
     exposure: Decimal
-    notional: Decimal
     estimated: bool
+    scale: int = 1
 
 
 def unit(
@@ -36,18 +36,17 @@ def unit(
 ) -> Unit | None:
     """None where nobody tells how much of the commodity a lot is."""
     if not instrument.is_derivative:
-        return Unit(price, price, estimated=False)
+        return Unit(price, estimated=False)
     if instrument.segment not in (*_SHARES, *_CURRENCY):
         return None
-    units = _CURRENCY_UNITS if instrument.segment in _CURRENCY else 1
+    scale = _CURRENCY_UNITS if instrument.segment in _CURRENCY else 1
     if instrument.is_option and side is Side.BUY:
-        return Unit(price * units, price * units, estimated=units != 1)
+        return Unit(price * scale, estimated=scale != 1, scale=scale)
     if not instrument.is_option:
-        notional = price * units
-        return Unit(notional * _rate(instrument, on), notional, estimated=True)
+        return Unit(price * scale * _rate(instrument, on), estimated=True, scale=scale)
     strike = Decimal(repr(instrument.strike)) if instrument.strike else ZERO
-    notional = (underlying_price or strike) * units
-    return Unit(notional * _rate(instrument, on) + price * units, notional, estimated=True)
+    of_underlying = (underlying_price or strike) * _rate(instrument, on)
+    return Unit((of_underlying + price) * scale, estimated=True, scale=scale)
 
 
 def _rate(instrument: Instrument, on: date) -> Decimal:
@@ -64,7 +63,7 @@ def rupees(amount: Decimal) -> str:
     sign = "-" if amount < 0 else ""
     whole, _, paise = f"{abs(amount):.2f}".partition(".")
     head, tail = whole[:-3], whole[-3:]
-    groups = []
+    groups: list[str] = []
     while head:
         groups.insert(0, head[-2:])
         head = head[:-2]
@@ -77,6 +76,6 @@ def percent_of(part: Decimal) -> str:
 
 
 def plain(number: Decimal) -> str:
-    """Without exponent and trailing zeros."""
-    text = f"{number:f}"
+    """Without exponent and trailing zeros; four decimals say enough."""
+    text = f"{round(number, 4):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

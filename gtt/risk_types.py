@@ -1,7 +1,6 @@
 """What the risk check is asked, and what it answers: plain values, so that the desk can write the answer down. Pure."""
 
 from dataclasses import dataclass, field
-from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 
@@ -154,10 +153,3 @@ class Refused:
     rule: str
     reason: str
     checks: tuple[Check, ...]  # up to the one that refused, and that one
-
-
-def trading_day(market: Market) -> date:
-    """The exchange's date of a check."""
-    from market.sessions import trading_date
-
-    return trading_date(market.now_ms)

@@ -48,6 +48,9 @@ def size(limits: Limits, wish: Wish) -> Size:
     of_one = unit(wish.instrument, wish.side, wish.price, underlying_price=wish.underlying_price, on=wish.on)
     if of_one is None:
         return Size(0, f"nobody tells how many units a lot of {wish.instrument.segment} is")
+    distance = _distance(limits, wish)
+    if distance is not None and distance <= 0:
+        return Size(0, f"the stop at {wish.stop} is on the wrong side of {plain(wish.price)}")
     capital = wish.capital * limits.share
     wanted = _WAYS[limits.sizer](limits, wish, capital, of_one)
     if isinstance(wanted, str):
@@ -72,7 +75,7 @@ def _caps(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> list[tu
     caps = [(most / of_one.exposure, f"the largest position of {rupees(most)}")]
     if distance := _distance(limits, wish):
         risk = limits.own.trade_risk * capital
-        caps.append((risk / distance, f"the risk of {rupees(risk)} a trade"))
+        caps.append((risk / (distance * of_one.scale), f"the risk of {rupees(risk)} a trade"))
     return caps
 
 
@@ -84,24 +87,23 @@ def _percent(limits: Limits, _wish: Wish, capital: Decimal, of_one: Unit) -> _Wa
     return capital * limits.size / 100 / of_one.exposure, f"{plain(limits.size)} % of {rupees(capital)}"
 
 
-def _atr(limits: Limits, wish: Wish, capital: Decimal, _of_one: Unit) -> _Wanted:
+def _atr(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> _Wanted:
     distance = _distance(limits, wish)
     if distance is None:
         return "the atr sizer needs a stop or the ATR, and the signal has neither"
-    if distance <= 0:
-        return f"the stop at {wish.stop} is on the wrong side of {plain(wish.price)}"
     risk = limits.own.trade_risk * capital
-    words = f"{rupees(risk)} at risk, {plain(distance)} a unit"
-    return risk / distance * limits.size, words
+    loss = distance * of_one.scale
+    return risk / loss * limits.size, f"{rupees(risk)} at risk, {rupees(loss)} a unit"
 
 
 def _volatility(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> _Wanted:
     if wish.volatility is None:
         return "the volatility sizer needs the volatility, and the signal does not tell it"
     volatility = Decimal(repr(wish.volatility))
-    price = of_one.notional if wish.instrument.is_derivative and not wish.instrument.is_option else wish.price
     value = capital * limits.volatility_target / volatility * limits.size
-    return value / price, f"volatility {percent_of(volatility)} for {percent_of(limits.volatility_target)}"
+    return value / (
+        wish.price * of_one.scale
+    ), f"volatility {percent_of(volatility)} for {percent_of(limits.volatility_target)}"
 
 
 def _kelly(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> _Wanted:
@@ -113,7 +115,8 @@ def _kelly(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> _Wante
     if full <= 0:
         return f"winning {percent_of(win_rate)} of the time at a payoff of {plain(payoff)} is worth no stake"
     stake = full * min(limits.size, limits.kelly_cap)
-    loss = _distance(limits, wish) or of_one.exposure
+    distance = _distance(limits, wish)
+    loss = distance * of_one.scale if distance is not None else of_one.exposure
     return capital * stake / loss, f"a stake of {percent_of(stake.quantize(Decimal('0.0001')))}"
 
 
@@ -157,7 +160,7 @@ def levels(
     A stop is a tick away from the price at least, and worth a tick at least. A signal's own level on the wrong side
     stays there: the risk check says so.
     """
-    tick = Decimal(repr(instrument.tick_size))
+    tick = tick_of(instrument)
     if stop is None and atr is not None:
         stop = max(price - side.sign * max(limits.stop_atr * atr, tick), tick)
     if target is None and atr is not None:
@@ -172,6 +175,10 @@ def levels(
     if stop is not None and limits.trail:
         gap = to_tick(max(limits.trail * price, _GAP_SHARE * abs(price - stop), tick), tick, up=True)
     return Levels(stop if stop is None or stop > 0 else None, target if target is None or target > 0 else None, gap)
+
+
+def tick_of(instrument: Instrument) -> Decimal:
+    return Decimal(repr(instrument.tick_size))
 
 
 def to_tick(price: Decimal, tick: Decimal, *, up: bool) -> Decimal:
