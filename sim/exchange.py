@@ -15,6 +15,7 @@ from sim.auth import Auth
 from sim.clock import Clock, ManualClock, make
 from sim.faults import FaultRequest, Faults
 from sim.feed import Hub, SentFrame
+from sim.gtt_desk import GttDesk
 from sim.history import History
 from sim.hours import MINUTE_MS, Hours, day_of, midnight_ms
 from sim.limits import RateLimiter
@@ -63,6 +64,7 @@ class Exchange:
         self.trading = Trading(settings, self.hours, self.faults, self.account, self.market)
         self.portfolio = PortfolioHub(self.faults, settings.token_death_close_code, now_ms)
         self.trading.listen(self._tell)
+        self.gtts = GttDesk(settings, self.trading, self.market, lambda told: self.portfolio.publish("gtt_order", told))
         self.cut: Callable[[Any], None] = _no_line
         self.order_fault: Callable[[FaultRequest], None] = self.faults.order
         self.schedule = Schedule()
@@ -119,6 +121,7 @@ class Exchange:
             self.archive.keep(self.market.on, self.market.lived())
             self.market = self._open(on, to_ms)
             self.trading.move_to(self.market)
+            self.gtts.move_to(self.market, to_ms)
             self.hub.move_to(Encoder(self.market, partial=self.settings.partial_blocks))
         await self._publish(to_ms, patience_s)
         await asyncio.sleep(0)
@@ -127,6 +130,7 @@ class Exchange:
         for update in self.market.advance(to_ms):
             self.hub.publish(update)
             self.trading.step(update)
+            self.gtts.step(update)
             self.portfolio.step(update.ts)
             if patience_s:
                 await self.hub.settle(patience_s)

@@ -268,22 +268,20 @@ def amended(gtt: Gtt, terms: tuple[Terms, ...]) -> Step:
     entry, actions = gtt.entry, list[Action]()
     asked = next(each for each in terms if each.strategy is Leg.ENTRY)
     if entry.is_live and entry.order_id:
-        actions = [RepriceChild(Leg.ENTRY, entry.order_id)] if asked != entry.terms else []
+        actions = [RepriceChild(Leg.ENTRY, entry.order_id)] if _priced(asked) != _priced(entry.terms) else []
         entry = replace(entry, terms=asked)
     status = RuleStatus.PENDING if _arms(gtt) else RuleStatus.INACTIVE
     exits = (Rule(terms=each, side=gtt.side.other, status=status) for each in terms if each.strategy is not Leg.ENTRY)
     return replace(gtt, rules=(entry, *exits)), actions
 
 
+def _priced(terms: Terms) -> tuple[Decimal, Decimal | None]:
+    return terms.trigger_price, terms.market_protection
+
+
 def is_open(gtt: Gtt) -> bool:
     """Whether its entry has been sent: then its quantity stands."""
     return gtt.entry.status is not RuleStatus.SCHEDULED
-
-
-def limit_price(rule: Rule, percent: Decimal, tick: Decimal) -> Decimal:
-    """What the order of a rule may trade at: its trigger price, and so many percent beyond."""
-    price = rule.terms.trigger_price * (1 + rule.side.sign * percent / 100)
-    return max(on_tick(price, tick, up=rule.side is Side.SELL), tick)
 
 
 def trailing_stop(rule: Rule, ltp: Decimal, tick: Decimal) -> Decimal:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from schemas.gtt import GttType, Leg, TriggerType
 from schemas.orders import Side
 from sim.errors import ApiError
-from sim.gtt import Terms
+from sim.gtt import Gtt, Terms
 
 E = TypeVar("E", bound=StrEnum)
 
@@ -92,6 +92,18 @@ def check_ticks(rules: tuple[Terms, ...], tick: Decimal) -> None:
         if each.trigger_price % tick:
             path = f"rules[{place}].trigger_price"
             raise wrong("UDAPI1138", "Price must be a multiple of the tick size", path, float(each.trigger_price))
+
+
+def check_open(asked: Change, gtt: Gtt) -> None:
+    """With its entry sent, a GTT keeps its type and quantity, and the entry waits for nothing."""
+    if asked.type is not gtt.type:
+        raise wrong("UDAPI1126", "The type of an open GTT order cannot change", "type", asked.type.value)
+    if asked.quantity != gtt.quantity:
+        raise wrong("UDAPI1150", "The quantity of an open GTT order cannot change", "quantity", asked.quantity)
+    for place, each in enumerate(asked.rules):
+        if each.strategy is Leg.ENTRY and each.trigger_type is not TriggerType.IMMEDIATE:
+            path = f"rules[{place}].trigger_type"
+            raise wrong("UDAPI1150", "Open GTT orders accept only IMMEDIATE for ENTRY", path, each.trigger_type.value)
 
 
 def wrong(code: str, message: str, path: str, value: object, status: int = 400) -> ApiError:

@@ -22,6 +22,7 @@ from sim import (
     candles_api,
     feed_api,
     files_api,
+    gtt_api,
     login,
     options_api,
     portfolio_feed_api,
@@ -123,6 +124,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *options_api.routes(exchange),
         *reference_api.routes(exchange),
         *files_api.routes(exchange),
+        *gtt_api.routes(exchange),
         Route(FAULTS_PATH, faults, methods=["GET", "POST", "DELETE"]),
     ]
     handlers = {ApiError: on_api_error, HTTPException: on_http_error}
