@@ -20,6 +20,7 @@ from bus.settings import Settings
 from schemas.errors import Misconfigured, Unavailable
 
 DIALOG_PATH: Final = "/v2/login/authorization/dialog"
+_LAST_S: Final = 4_102_444_800  # the year 2100
 TOKEN_PATH: Final = "/v2/login/authorization/token"  # noqa: S105 - a path
 
 
@@ -28,7 +29,7 @@ class TokenStore:
 
     def __init__(self, settings: Settings) -> None:
         self._given = settings.upstox_access_token.get_secret_value().strip()
-        if not _is_clean(self._given):
+        if not is_clean(self._given):
             raise Misconfigured("UPSTOX_ACCESS_TOKEN has characters that no token has: copy it again.")
         self._folder = settings.home / "secrets"
         self._file = self._folder / "upstox.token"
@@ -65,7 +66,7 @@ class TokenStore:
             token = Fernet(self._key_file.read_bytes()).decrypt(self._file.read_bytes()).decode()
         except (InvalidToken, ValueError):
             return None
-        return token if _is_clean(token) else None
+        return token if is_clean(token) else None
 
     def save(self, token: str) -> None:
         try:
@@ -78,6 +79,18 @@ class TokenStore:
             where = f"{self._folder} ({error.strerror})"
             raise Misconfigured(f"Cannot write in {where}: set TEJI_HOME to a folder of yours.") from None
 
+    def forget(self) -> bool:
+        """After a logout. False: a token of the environment stays, which only a person can take away."""
+        try:
+            self._file.unlink(missing_ok=True)
+        except OSError as error:
+            raise Misconfigured(f"Cannot remove {self._file} ({error.strerror}): it has to be ours.") from None
+        return not self._given
+
+    def user(self) -> str:
+        """Whose the last token was, dead or alive; empty where nobody knows. A hint: tokens are read unverified."""
+        return next((user for token in (self._given, self._stored()) if token and (user := user_of(token))), "")
+
     def _key(self) -> bytes:
         """Made at the first login, and anew where it is damaged: what it had sealed is lost then anyway."""
         with contextlib.suppress(FileNotFoundError):
@@ -89,7 +102,7 @@ class TokenStore:
         return key
 
 
-def _is_clean(token: str) -> bool:
+def is_clean(token: str) -> bool:
     return all("!" <= letter <= "~" for letter in token)
 
 
@@ -130,7 +143,7 @@ async def exchange_code(client: httpx.AsyncClient, settings: Settings, code: str
     if answer.status_code == 423 or answer.status_code >= 500:
         raise Unavailable(f"the venue answers the login with {answer.status_code}")
     token = body.get("access_token")
-    if answer.status_code != 200 or not isinstance(token, str) or not token or not _is_clean(token):
+    if answer.status_code != 200 or not isinstance(token, str) or not token or not is_clean(token):
         why, _ = complaint(body)
         raise NeedsLogin(f"the venue does not accept the login code ({why or answer.status_code})")
     return token
@@ -145,6 +158,17 @@ def claims(token: str) -> dict[str, Any]:
         return _decoded(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except ValueError:
         return {}
+
+
+def expires_ms(token: str) -> int | None:
+    """When a token dies, by what it says of itself."""
+    expires_s = claims(token).get("exp")
+    return int(expires_s * 1000) if isinstance(expires_s, int | float) and 0 < expires_s < _LAST_S else None
+
+
+def user_of(token: str) -> str:
+    user = claims(token).get("sub")
+    return user if isinstance(user, str) else ""
 
 
 def _decoded(body: bytes) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from typing import Any, Final
 
 import structlog
 
-from brokers.upstox import bodies, outcome, parse, quotes
+from brokers.upstox import bodies, egress, outcome, parse, quotes
 from brokers.upstox.auth import TokenStore
+from brokers.upstox.egress import Egress
 from brokers.upstox.quotes import Quoted
 from brokers.upstox.rest import READ_BUDGET, Budget, NeedsLogin, Rest, Throttled, http_client
 from brokers.upstox.sdk import Answer, Failure, Sdk
@@ -48,10 +49,13 @@ _BELIEVED_S: Final = 10.0
 
 #: The venue's own limits of all order writes together. Ours may be set lower, never higher.
 BUDGET: Final = ((1.0, 10), (60.0, 500), (1800.0, 2000))
+_REGISTERED_A_SECOND: Final = 50  # for an algo that the exchange has registered
 
 
 def capabilities(settings: Settings) -> Capabilities:
-    ours = dict(settings.order_budget)
+    ours, theirs = dict(settings.order_budget), dict(BUDGET)
+    if settings.teji_algo_name:
+        theirs[1.0] = _REGISTERED_A_SECOND
     return Capabilities(
         venue=NAME,
         market_orders=False,
@@ -66,7 +70,7 @@ def capabilities(settings: Settings) -> Capabilities:
         margin_check=True,
         segments_off=frozenset({"MCX_FO"}),
         products=frozenset(Product),
-        budget=tuple((window_s, min(limit, ours.get(window_s, limit))) for window_s, limit in BUDGET),
+        budget=tuple((window_s, min(limit, ours.get(window_s, limit))) for window_s, limit in theirs.items()),
     )
 
 
@@ -151,6 +155,10 @@ class UpstoxOrders:
     async def quoted(self, keys: Sequence[str]) -> Mapping[str, Quoted]:
         """Circuit limits, last price and depth, by key, for the risk check. What the venue does not know is missing."""
         return await quotes.bands(self._rest(), keys)
+
+    async def egress(self) -> Egress:
+        """Whether orders leave from an address that is registered. Raises Unavailable where nobody can say."""
+        return await egress.check(self._rest(), self._settings)
 
     # GTTs
 
