@@ -20,6 +20,7 @@ from schemas.errors import Misconfigured
 from sim import (
     account_api,
     candles_api,
+    charges_api,
     feed_api,
     files_api,
     gtt_api,
@@ -124,6 +125,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *options_api.routes(exchange),
         *reference_api.routes(exchange),
         *files_api.routes(exchange),
+        *charges_api.routes(exchange),
         *gtt_api.routes(exchange),
         Route(FAULTS_PATH, faults, methods=["GET", "POST", "DELETE"]),
     ]
