@@ -1,4 +1,4 @@
-"""The cold store: bars, chains and events from the streams into Postgres, each exactly once in effect.
+"""The cold store: bars, chains, events and signals from the streams into Postgres, each exactly once in effect.
 
 A batch is copied into a temporary table and merged from there: a bar that is new is inserted, one with a higher
 revision replaces what is stored, anything else changes nothing. So the batch can be repeated at will, and it is: the
@@ -30,11 +30,13 @@ from gateway.coldrows import (
     ChainRow,
     EventRow,
     NotARow,
+    SignalRow,
     WatchedRow,
     chain_row,
     event_row,
     newest_chains,
     newest_watched,
+    signal_row,
     watched_row,
 )
 from gateway.copy import Encoder
@@ -162,6 +164,20 @@ async def store_events(pool: Pool, rows: Sequence[EventRow]) -> int:
     return int(done.rsplit(" ", 1)[1])
 
 
+async def store_signals(pool: Pool, rows: Sequence[SignalRow]) -> int:
+    """Insert what is not there yet: of a signal, the first."""
+    columns = ("id", "ts", "strategy", "instrument", "side", "data")
+    values = [[getattr(row, column) for row in rows] for column in columns]
+    with translated():
+        async with pool.acquire() as connection:
+            done = await connection.execute(
+                "INSERT INTO signals (id, ts, strategy, instrument, side, data) SELECT * FROM unnest("
+                "$1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::jsonb[]) ON CONFLICT DO NOTHING",
+                *values,
+            )
+    return int(done.rsplit(" ", 1)[1])
+
+
 # Instruments
 
 
@@ -241,6 +257,7 @@ class Store:
         ]
         if held.shard == 0:
             jobs.append(self._keep(held, streams.EVENTS, self._events, over))
+            jobs.append(self._keep(held, streams.SIGNALS, self._signals, over))
         await together(*jobs)
 
     async def _keep(
@@ -305,6 +322,12 @@ class Store:
         rows, hopeless = _sorted_out(entries, lambda entry: event_row(entry.id, entry.fields))
         if rows:
             metrics.COLD_ROWS.labels("events").inc(await store_events(self._pool, rows))
+        return hopeless
+
+    async def _signals(self, entries: list[Entry]) -> Hopeless:
+        rows, hopeless = _sorted_out(entries, lambda entry: signal_row(entry.fields))
+        if rows:
+            metrics.COLD_ROWS.labels("signals").inc(await store_signals(self._pool, rows))
         return hopeless
 
 

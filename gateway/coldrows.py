@@ -17,6 +17,7 @@ from schemas.bars import Bar, OptionModel, Source
 from schemas.chain import Chain
 from schemas.events import Event
 from schemas.intervals import Interval, LongBar
+from schemas.signals import Signal
 from schemas.streams import instrument_id
 
 SOURCES: Final = tuple(Source)
@@ -229,6 +230,28 @@ def event_row(entry_id: str, fields: Fields) -> EventRow:
     if "\x00" in event.worker + event.message or "\\u0000" in data:
         raise NotARow("a NUL character in a text")
     return EventRow(entry_id, event.ts, event.kind.value, event.worker, event.message, data)
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRow:
+    id: str
+    ts: int
+    strategy: str
+    instrument: str
+    side: str
+    data: str  # JSON
+
+
+def signal_row(fields: Fields) -> SignalRow:
+    """Raises NotARow."""
+    try:
+        signal = Signal.model_validate_json(fields[b"data"])
+    except KeyError:
+        raise NotARow("no field 'data'") from None
+    except ValidationError as error:
+        raise NotARow(_first(error)) from None
+    data = signal.model_dump_json()
+    return SignalRow(signal.id, signal.ts, signal.strategy, signal.instrument, signal.side.value, data)
 
 
 # Chains

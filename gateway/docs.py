@@ -10,14 +10,19 @@ from gateway.problems import MEDIA_TYPE, ProblemDetails
 from schemas.bars import Bar
 from schemas.chain import Chain
 from schemas.events import Event
+from schemas.gtt import Gtt
 from schemas.intervals import Interval, LongBar
+from schemas.orders import Fill, Order, Position, Refusal
 from schemas.quotes import Quote
+from schemas.signals import Signal
 
 _DESCRIPTION: Final = """\
-Live and stored market data over SSE and REST. Errors are RFC 9457 problem details (`application/problem+json`).
+Live and stored market data, orders and positions over SSE and REST. Errors are RFC 9457 problem details
+(`application/problem+json`).
 
 Times are UTC epoch milliseconds; prices are rupees or index points. Calls that change something take an
-`Idempotency-Key` header and are only taken from this machine and from this gateway's own pages.
+`Idempotency-Key` header and are only taken from this machine and from this gateway's own pages. Calls about orders
+answer with what was decided: 200, or 409 with the rule and the reason, or 202 with where to look.
 """
 
 _SSE_DESCRIPTION: Final = """\
@@ -40,11 +45,16 @@ _STREAMS: Final[dict[str, tuple[str, str, str, dict[str, Any]]]] = {
         "Orders, GTTs, fills, positions",
         "instruments",
         "Instrument keys, comma-separated",
-        {"order": "An order's new state", "gtt": "A GTT's new state", "fill": "A fill", "position": "A position"},
+        {"order": Order, "gtt": Gtt, "fill": Fill, "position": Position, "refused": Refusal},
     ),
-    "signals": ("Signals of strategies", "strategies", "Names, comma-separated", {"signal": "A signal"}),
+    "signals": ("Signals of strategies", "strategies", "Names, comma-separated", {"signal": Signal}),
     "events": ("What happens in the system", "", "", {"event": Event}),
 }
+
+#: What the streams tell, whether or not a path answers it too.
+_MODELS: Final = (
+    ProblemDetails, Bar, LongBar, Chain, Quote, Event, Order, Gtt, Fill, Position, Refusal, Signal
+)  # fmt: skip
 
 _ID_EXAMPLE: Final = "1769744700123-0"
 
@@ -54,7 +64,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
         schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-        for model in (ProblemDetails, Bar, LongBar, Chain, Quote, Event):
+        for model in _MODELS:
             found = model.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= {name: schemas.get(name, value) for name, value in found.pop("$defs", {}).items()}
             schemas.setdefault(model.__name__, found)

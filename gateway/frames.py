@@ -292,12 +292,10 @@ def rev_in(chain: bytes) -> int:
     return int(found[1]) if found else 0
 
 
-# Orders, signals, events
+# Signals, events
 
 _SHOWN: Final = 20
 _KEPT: Final = 500
-
-_ORDER_EVENTS: Final = {"order": "order", "gtt": "gtt", "fill": "fill", "position": "position", "refused": "order"}
 
 
 class Log:
@@ -319,16 +317,6 @@ class Log:
     def snapshot(self, wanted: Wanted) -> list[Shown]:
         fitting = (pair for pair in reversed(self._tail) if wanted is None or pair[1].key in wanted)
         return [Shown(frame.body, position) for position, frame in islice(fitting, _SHOWN)][::-1]
-
-
-class Orders(Log):
-    """`orders`: the entry's kind names the event."""
-
-    def _frame(self, fields: Fields) -> Frame:
-        kind, data = field(fields, b"kind").decode(), field(fields, b"data")
-        details = parsed(data)
-        key = details.get("instrument") or details.get("instrument_token") or ""
-        return Frame(str(key), body(_ORDER_EVENTS.get(kind, "order"), data))
 
 
 class Signals(Log):

@@ -14,9 +14,11 @@ from bus.connection import Bus, translated
 from bus.reader import Entries, Read, Reader, entries_of
 from gateway.frames import Ticks
 from gateway.hub import Cursor, Feed
+from gateway.orderframes import Orders
 from gateway.positions import ORIGIN, WHOLE, Position, Vector, of_entry
 from schemas import streams
 from schemas.errors import Unavailable
+from schemas.orders import EntryKind
 
 log = structlog.get_logger("gateway")
 
@@ -83,6 +85,8 @@ class Tail:
             return tuple([await self._beginning(stream) for stream in self.feed.streams])
         if isinstance(self.feed.codec, Ticks):
             await self._load_quotes(self.feed.codec)
+        if isinstance(self.feed.codec, Orders):
+            await self._load_books(self.feed.codec)
         return tuple([await self._before_last(stream, self._from_last) for stream in self.feed.streams])
 
     async def _beginning(self, stream: str) -> Position:
@@ -111,6 +115,19 @@ class Tail:
                 quotes = await self._bus.redis.hgetall(f"quotes{shard}")
             for key, quote in quotes.items():
                 codec.load(key.decode(), quote)
+
+    async def _load_books(self, codec: Orders) -> None:
+        """How things stand; what is read of the stream after that is newer, or ends there too."""
+        books = (
+            (EntryKind.ORDER, streams.BOOK_ORDERS),
+            (EntryKind.GTT, streams.BOOK_GTTS),
+            (EntryKind.POSITION, streams.BOOK_POSITIONS),
+        )
+        for kind, book in books:
+            with translated():
+                held = await self._bus.redis.hvals(book)
+            for data in held:
+                codec.load(kind, data)
 
     # Reading on
 

@@ -19,12 +19,13 @@ from gateway.chains import Chains
 from gateway.cold import Store, store_instruments
 from gateway.context import Gateway
 from gateway.directory import Directory, Fetch
-from gateway.frames import Candles, Codec, Events, LongBars, Orders, Signals, Ticks
+from gateway.frames import Candles, Codec, Events, LongBars, Signals, Ticks
 from gateway.history import History
 from gateway.hub import Feed
 from gateway.index import BarIndex
 from gateway.journal import Journal
 from gateway.longer import Longer
+from gateway.orderframes import Orders
 from gateway.positions import of_entry
 from gateway.sse import Path, Streams
 from gateway.tail import Tail

@@ -138,7 +138,7 @@ async def cold_lag(here: Gateway, stream: str, now_ms: int) -> ColdHealth | None
 async def _cold(here: Gateway) -> list[ColdHealth]:
     shards = range(here.settings.teji_shards)
     now_ms = clock.now_ms()
-    stored = (*map(streams.candles, shards), *map(streams.chain, shards), streams.EVENTS)
+    stored = (*map(streams.candles, shards), *map(streams.chain, shards), streams.EVENTS, streams.SIGNALS)
     found = [await cold_lag(here, stream, now_ms) for stream in stored]
     return [part for part in found if part is not None]
 

@@ -398,14 +398,15 @@ async def test_events_begin_with_the_state_of_the_feed_and_the_last_twenty(setti
 async def test_orders_and_signals_are_named_and_filtered(settings: Settings) -> None:
     async with Bus.open(settings.redis_url) as bus:
         for kind, key in [("order", NIFTY), ("gtt", CALL), ("fill", CALL), ("position", CALL), ("refused", CALL)]:
-            data = orjson.dumps({"order_id": kind, "instrument": key})
+            data = orjson.dumps({"order_id": kind, "instrument": key, "status": "open", "ts": 1})
             await bus.redis.xadd(streams.ORDERS, {"id": kind, "kind": kind, "data": data})
         for strategy in ("one", "two"):
             fields = {"id": "1", "strategy": strategy, "instrument": NIFTY, "ts": 1, "data": f'{{"s":"{strategy}"}}'}
             await bus.redis.xadd(streams.SIGNALS, fields)
     async with running(settings) as house:
-        async with listening(house, f"orders?instruments={CALL}") as client:
-            assert [message.event for message in await client.messages(4)] == ["gtt", "fill", "position", "order"]
+        async with listening(house, f"orders?instruments={CALL}", "0") as client:
+            told = [message.event for message in await client.messages(4)]
+            assert told == ["gtt", "fill", "position", "refused"]
         async with listening(house, "signals?strategies=two") as client:
             (signal,) = await client.messages(1)
             assert (signal.event, signal.data) == ("signal", '{"s":"two"}')
