@@ -5,7 +5,6 @@ The journal keeps the whole `GttState` after each step, so everything in it come
 
 from dataclasses import dataclass
 from decimal import Decimal
-from enum import StrEnum
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
