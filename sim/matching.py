@@ -118,8 +118,9 @@ class Book:
         return fills
 
     @property
-    def has_takers(self) -> bool:
-        return any(each.taker for each in self.resting)
+    def is_thinned(self) -> bool:
+        """Whether something of what is shown has been taken."""
+        return bool(self._taken)
 
     def _take(self, order: Resting, most: int | None) -> list[Fill]:
         levels = self.asks if order.is_buy else self.bids
@@ -142,7 +143,7 @@ class Book:
 
     def _queue_shrinks(self, order: Resting) -> None:
         own = self.bids if order.is_buy else self.asks
-        if not own or order.reaches(own[0][0]) and order.limit != own[0][0]:
+        if not own or (order.reaches(own[0][0]) and order.limit != own[0][0]):
             order.ahead = 0  # nobody waits at a better price than the best one shown
         elif order.ahead and abs(order.limit - own[0][0]) <= abs(own[-1][0] - own[0][0]):
             order.ahead = min(order.ahead, next((units for price, units in own if price == order.limit), 0))

@@ -25,6 +25,8 @@ STOP_MARKET: Final = "SL-M"
 DAY: Final = "DAY"
 IOC: Final = "IOC"
 
+_PROTECTED: Final = {MARKET: LIMIT, STOP_MARKET: STOP}
+
 #: What order replies call the segments.
 EXCHANGES: Final = {
     "NSE_EQ": "NSE",
@@ -169,6 +171,9 @@ class Order:
 def payload(order: Order) -> dict[str, Any]:
     """An order as REST and the portfolio stream tell it, each fact in its old spelling too."""
     instrument = order.instrument
+    order_type, price = order.order_type, order.price
+    if order.exchange_order_id and order_type in _PROTECTED:  # at the exchange it is a limit order
+        order_type, price = _PROTECTED[order_type], order.limit_price
     return {
         "user_id": order.user_id,
         "userId": order.user_id,
@@ -178,9 +183,9 @@ def payload(order: Order) -> dict[str, Any]:
         "trading_symbol": instrument.trading_symbol,
         "tradingsymbol": instrument.trading_symbol,
         "product": order.product,
-        "order_type": order.order_type,
+        "order_type": order_type,
         "average_price": float(order.average_price),
-        "price": float(order.price),
+        "price": float(price),
         "trigger_price": float(order.trigger_price),
         "quantity": order.quantity,
         "disclosed_quantity": order.disclosed_quantity,

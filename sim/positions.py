@@ -57,6 +57,18 @@ class Position:
             realised=self.realised - sign * closes * price - freed,
         )
 
+    def shifted(self, quantity: int, cost: Decimal, times: int) -> "Position":
+        """After today's units, negative for short, came from another product (`times` 1) or went to one (-1)."""
+        return replace(
+            self,
+            quantity=self.quantity + times * quantity,
+            cost=self.cost + times * cost,
+            day_buy_quantity=self.day_buy_quantity + times * max(quantity, 0),
+            day_buy_value=self.day_buy_value + times * max(cost, ZERO),
+            day_sell_quantity=self.day_sell_quantity + times * max(-quantity, 0),
+            day_sell_value=self.day_sell_value + times * max(-cost, ZERO),
+        )
+
     def unrealised(self, last: Decimal) -> Decimal:
         return self.quantity * last - self.cost
 

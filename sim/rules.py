@@ -63,7 +63,7 @@ def is_triggered(order: Order, last: Decimal) -> bool:
 
 def refusal(order: Order, quote: Quote, stage: Stage, *, late_stops: bool) -> str:
     """Why the order cannot stand; empty: it can."""
-    return _form(order) or _prices(order, quote, late_stops=late_stops) or _session(order, stage)
+    return _form(order) or _prices(order, quote, late_stops=late_stops) or session_refusal(order, stage)
 
 
 def _form(order: Order) -> str:
@@ -97,7 +97,8 @@ def _prices(order: Order, quote: Quote, *, late_stops: bool) -> str:
     return ""
 
 
-def _session(order: Order, stage: Stage) -> str:
+def session_refusal(order: Order, stage: Stage) -> str:
+    """Why the order has no place in this stage of a session."""
     if stage is Stage.FROZEN:
         return "The exchange accepts no orders in this phase of the session"
     if not stage.is_auction:
