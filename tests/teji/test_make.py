@@ -21,6 +21,7 @@ MADE_FROM = (
     "market",
     "ingest",
     "aggregator",
+    "gtt",
     "teji",
 )
 STAMPS = ("teji-runtime", "teji-dev", "teji-kernels")
@@ -83,6 +84,7 @@ def test_a_second_run_has_nothing_to_do(checkout: Path) -> None:
         ("requirements.txt", ["requirements.txt", "requirements-dev.txt", "teji.warm"]),
         ("requirements-dev.txt", ["requirements-dev.txt"]),
         ("aggregator/kernel.py", ["teji.warm"]),
+        ("gtt/watch_kernel.py", ["teji.warm"]),
         ("Makefile", []),
     ],
 )
