@@ -91,10 +91,15 @@ class _Account:
 
     def _held(self) -> set[str]:
         """Segments with open positions."""
-        return set()
+        return {each.instrument.segment for each in self.exchange.trading.positions() if each.quantity}
 
     def _cancel_all(self, segment: str) -> None:
         """What waits at the exchange in a segment."""
+        trading, now_ms = self.exchange.trading, self.exchange.now_ms()
+        waiting = [each for each in trading.ledger.live.values() if each.instrument.segment == segment]
+        if not all(trading.cancel(each.order_id, at_ms=now_ms).is_final for each in waiting):
+            message = "Failed to update segment status due to an error processing open orders."
+            raise ApiError(400, "UDAPI1187", message, "segment", segment)
 
     # --- a token without a browser -----------------------------------------------------------------------------------
 

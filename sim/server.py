@@ -29,6 +29,7 @@ from sim import (
     portfolio_feed_api,
     quotes_api,
     reference_api,
+    reports_api,
 )
 from sim.clock import ist
 from sim.exchange import Exchange
@@ -126,6 +127,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *reference_api.routes(exchange),
         *files_api.routes(exchange),
         *charges_api.routes(exchange),
+        *reports_api.routes(exchange),
         *gtt_api.routes(exchange),
         Route(FAULTS_PATH, faults, methods=["GET", "POST", "DELETE"]),
     ]
