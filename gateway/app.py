@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway import docs, problems, sse
 from gateway.context import Gateway
 from gateway.problems import Problem
-from gateway.routes import candles, chains, feed, gtt, health, instruments, orders, portfolio, quotes, trading
+from gateway.routes import auth, candles, chains, feed, gtt, health, instruments, orders, portfolio, quotes, trading
 
 API: Final = "/api/v1"
 WEB: Final = Path(__file__).with_name("web")
@@ -61,6 +61,9 @@ def rest(gateway: Gateway) -> FastAPI:
     problems.install(app)
     for part in (health, instruments, quotes, candles, chains, feed, orders, gtt, portfolio, trading):
         app.include_router(part.router, prefix=API)
+    app.include_router(auth.router, prefix=API)
+    app.include_router(auth.returns, prefix=API)
+    app.include_router(auth.returns, include_in_schema=False)
     app.include_router(health.router, include_in_schema=False)
     _add_pages(app)
     return app

@@ -82,9 +82,7 @@ async def _asked(url: str) -> Address:
     headers = {"User-Agent": USER_AGENT}
     way_out = httpx.AsyncHTTPTransport(local_address="0.0.0.0")  # noqa: S104 - any IPv4 address of ours
     try:
-        async with httpx.AsyncClient(
-            transport=way_out, timeout=_TIMEOUT_S, headers={"User-Agent": USER_AGENT}
-        ) as client:
+        async with httpx.AsyncClient(transport=way_out, timeout=_TIMEOUT_S, headers=headers) as client:
             answer = await client.get(url)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise Unavailable(f"what TEJI_EGRESS_IP names does not answer: {type(error).__name__}") from None
