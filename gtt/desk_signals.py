@@ -1,0 +1,192 @@
+"""What a strategy says becomes a guarded order: sized, with stop and target where they are known. Pure.
+
+A signal against what the strategy holds closes it and opens nothing: the other side takes another signal.
+"""
+
+from decimal import Decimal
+
+from gtt import checking, desk_exits, desk_gtts, risk
+from gtt.here import Here
+from gtt.limits import Limits
+from gtt.risk_types import Origin, Proposal
+from gtt.sizing import Levels, Wish, levels, size, tick_of, to_tick
+from market.instruments import Instrument
+from schemas.gtt import GttBody, GttType, Leg, Rule, TriggerType
+from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode
+from schemas.signals import Signal, SignalSide
+
+
+def intent_of(signal: Signal) -> str:
+    return f"signal:{signal.id}"
+
+
+def heard(here: Here, signal: Signal, entry_ms: int) -> None:
+    """Decide, once: whatever comes again is left out."""
+    mode = checking.effective(here, signal.strategy)
+    if mode is StrategyMode.OFF or TradingMode(mode.value) not in here.venues:
+        _refuse(here, signal, TradingMode.PAPER, "switch", f"the strategy {signal.strategy} is switched off")
+        return
+    account = TradingMode(mode.value)
+    limits = here.scene.limits(signal.strategy)
+    product = _product_held(here, account, signal) or limits.product
+    held = checking.held_by(here, account, signal.instrument, product, signal.strategy)
+    side = _side(signal, held)
+    if signal.side is SignalSide.EXIT or held * side.sign < 0:
+        _leave(here, signal, account, product, held)
+        return
+    age_s = (here.now_ms - entry_ms) / 1000
+    if age_s > limits.intent_s:
+        words = f"the signal is {age_s:.0f} s old: more than {limits.intent_s:g} s make no entry"
+        _refuse(here, signal, account, "age", words)
+        return
+    _enter(here, signal, account, limits, side)
+
+
+def _side(signal: Signal, held: int) -> Side:
+    if signal.side is SignalSide.EXIT:
+        return Side.SELL if held > 0 else Side.BUY
+    return Side(signal.side.value)
+
+
+def _product_held(here: Here, mode: TradingMode, signal: Signal) -> Product | None:
+    for position in here.book.account(mode).positions.values():
+        if position.instrument == signal.instrument and position.strategies.get(signal.strategy):
+            return position.product
+    return None
+
+
+def _leave(here: Here, signal: Signal, mode: TradingMode, product: Product, held: int) -> None:
+    live = [gtt for gtt in here.book.gtts.values() if gtt.state.gtt.live]
+    waits = any(
+        (gtt.state.gtt.instrument, gtt.state.gtt.strategy) == (signal.instrument, signal.strategy) for gtt in live
+    )
+    working = any(r.order.strategy == signal.strategy for r in here.book.working(mode, signal.instrument, product))
+    if not (held or waits or working):
+        words = f"the strategy {signal.strategy} holds nothing of {signal.instrument}"
+        _refuse(here, signal, mode, "position", words)
+        return
+    if not desk_exits.flatten(here, mode, signal.instrument, product, intent_of(signal), signal.strategy):
+        _refuse(here, signal, mode, "position", "it is being closed already")
+
+
+def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: Side) -> None:
+    instrument = here.scene.instrument(signal.instrument)
+    price = here.price(signal.instrument) or signal.price
+    if instrument is None or price is None:
+        known = "its price is not known" if instrument is not None else "it is not known to the venue"
+        _refuse(here, signal, mode, "instrument", f"{signal.instrument}: {known}")
+        return
+    price = to_tick(price, tick_of(instrument), up=side is Side.SELL)
+    bounds = levels(
+        limits,
+        instrument=instrument,
+        side=side,
+        price=price,
+        stop=signal.stop_loss,
+        target=signal.take_profit,
+        atr=signal.atr,
+    )
+    quantity = signal.quantity
+    if quantity is None:
+        sized = size(limits, _wish(here, signal, instrument, side, price, bounds.stop))
+        if not sized.quantity:
+            _refuse(here, signal, mode, "size", sized.reason)
+            return
+        quantity = sized.quantity
+    proposal = Proposal(
+        intent_id=intent_of(signal),
+        instrument=signal.instrument,
+        side=side,
+        quantity=quantity,
+        product=limits.product,
+        order_type=OrderType.MARKET,
+        mode=mode,
+        strategy=signal.strategy,
+        origin=Origin.SIGNAL,
+        stop=bounds.stop,
+        atr=signal.atr,
+    )
+    if bounds.stop is None and bounds.target is None:
+        checking.decide(here, proposal)
+        return
+    said = checking.examine(here, proposal)
+    if isinstance(said, risk.Refused):
+        checking.refuse(here, proposal, said.rule, said.reason, said.checks)
+        return
+    _guarded(here, proposal, price, bounds, checking.written(said.checks))
+
+
+def _wish(here: Here, signal: Signal, instrument: Instrument, side: Side, price: Decimal, stop: Decimal | None) -> Wish:
+    return Wish(
+        instrument=instrument,
+        side=side,
+        price=price,
+        capital=here.settings.teji_capital,
+        on=here.today,
+        stop=stop,
+        atr=signal.atr,
+        volatility=signal.volatility,
+        win_rate=signal.win_rate,
+        payoff=signal.payoff,
+        underlying_price=here.price(instrument.underlying_key) if instrument.underlying_key else None,
+    )
+
+
+def _guarded(
+    here: Here, proposal: Proposal, price: Decimal, bounds: Levels, checks: tuple[dict[str, object], ...]
+) -> None:
+    """Entry, stop and target in one: a GTT whose entry goes at once."""
+    limits = here.scene.limits(proposal.strategy)
+    entry = Rule(
+        strategy=Leg.ENTRY,
+        trigger_type=TriggerType.IMMEDIATE,
+        trigger_price=price,
+        market_protection=limits.protection,
+    )
+    rules = [entry]
+    if bounds.target is not None:
+        rules.append(_exit_rule(Leg.TARGET, bounds.target, None, limits))
+    if bounds.stop is not None:
+        rules.append(_exit_rule(Leg.STOPLOSS, bounds.stop, bounds.trailing_gap, limits))
+    try:
+        body = GttBody(
+            type=GttType.MULTIPLE,
+            quantity=proposal.quantity,
+            rules=tuple(rules),
+            product=proposal.product,
+            instrument_token=proposal.instrument,
+            transaction_type=proposal.side,
+            mode=proposal.mode,
+            strategy=proposal.strategy,
+        )
+    except ValueError:
+        words = f"stop {bounds.stop} and target {bounds.target} do not fit a {proposal.side.value} at {price}"
+        checking.refuse(here, proposal, "levels", words)
+        return
+    desk_gtts.accepted(here, body, intent_id=proposal.intent_id, mode=proposal.mode, checks=checks)
+
+
+def _exit_rule(leg: Leg, price: Decimal, gap: Decimal | None, limits: Limits) -> Rule:
+    return Rule(
+        strategy=leg,
+        trigger_type=TriggerType.IMMEDIATE,
+        trigger_price=price,
+        trailing_gap=gap,
+        market_protection=limits.protection if leg is Leg.STOPLOSS else None,
+    )
+
+
+def _refuse(here: Here, signal: Signal, mode: TradingMode, rule: str, reason: str) -> None:
+    limits = here.scene.limits(signal.strategy)
+    proposal = Proposal(
+        intent_id=intent_of(signal),
+        instrument=signal.instrument,
+        side=Side.SELL if signal.side is SignalSide.SELL else Side.BUY,
+        quantity=signal.quantity or 0,
+        product=limits.product,
+        order_type=OrderType.MARKET,
+        mode=mode,
+        strategy=signal.strategy,
+        origin=Origin.SIGNAL,
+    )
+    checking.refuse(here, proposal, rule, reason)
