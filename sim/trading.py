@@ -15,7 +15,7 @@ import numpy as np
 
 from market.instruments import Instrument
 from schemas.errors import Misconfigured
-from sim import phases, rules
+from sim import order_body, phases, rules
 from sim.account import Account
 from sim.auctions import Auction
 from sim.book import depth
@@ -343,6 +343,9 @@ class Trading:
             ),
             market_protection=order.market_protection if body.market_protection is None else body.market_protection,
         )
+        if not wanted.market_protection:
+            wanted = replace(wanted, market_protection=Decimal(str(self.settings.default_protection)))
+        order_body.check_protected(wanted.order_type, wanted.market_protection)
         return replace(wanted, limit_price=rules.limit_of(wanted, self._quote(order.instrument)))
 
     def _why_not_modified(self, order: Order, wanted: Order, alive: Status, at_ms: int) -> str:
