@@ -139,6 +139,21 @@ def sim(
 
 
 @app.command()
+def login(
+    _: Annotated[Literal["upstox"], typer.Argument(metavar="VENUE", help="upstox.")],
+    push: Annotated[bool, typer.Option("--push", help="Approve it in the venue's app, without a browser.")] = False,
+    token: Annotated[bool, typer.Option("--token", help="Read a token from standard input, without an echo.")] = False,
+    browser: Annotated[bool, typer.Option(help="Open one, on a terminal.")] = True,
+    minutes: Annotated[float, typer.Option(min=0.01, max=60, help="Wait so long.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Log in at a venue: a link to open, and a token that every worker finds by itself."""
+    from teji import login as logging_in
+
+    logging_in.main(logging_in.Options(push, token, browser, minutes, as_json))
+
+
+@app.command()
 def tail(
     stream: Annotated[
         str,

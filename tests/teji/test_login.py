@@ -1,0 +1,193 @@
+"""`teji login upstox` as a person runs it: a process, a link, a browser that comes back, a token that workers find."""
+
+import asyncio
+import json
+import os
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from brokers.upstox.auth import TokenStore
+from sim.exchange import Exchange
+from sim.server import running
+from sim.settings import SimSettings
+from tests.conftest import settings_in
+from tests.teji.commands import DEADLINE_S, ROOT, command, environment, teji
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def app_of(exchange: Exchange, port: int) -> dict[str, str]:
+    return {
+        "UPSTOX_API_URL": exchange.url,
+        "UPSTOX_API_KEY": "sim-key",
+        "UPSTOX_API_SECRET": "sim-secret",
+        "UPSTOX_REDIRECT_URI": f"http://127.0.0.1:{port}/callback",
+    }
+
+
+class Command:
+    """A running `teji login upstox`."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.said = ""
+
+    async def link(self) -> str:
+        assert self.process.stderr is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while not (found := re.search(r"Open this to log in: (\S+)", self.said)):
+                line = await self.process.stderr.readline()
+                assert line, self.said
+                self.said += line.decode()
+        return found[1]
+
+    async def end(self) -> tuple[int, str, str]:
+        async with asyncio.timeout(DEADLINE_S):
+            out, err = await self.process.communicate()
+        return self.process.returncode or 0, out.decode(), self.said + err.decode()
+
+
+@asynccontextmanager
+async def logging_in(home: Path, *arguments: str, **more: str) -> AsyncIterator[Command]:
+    process = await asyncio.create_subprocess_exec(
+        *command("login", "upstox", *arguments),
+        cwd=home,
+        env=environment(home, **more),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@asynccontextmanager
+async def at_the_venue(home: Path, *arguments: str) -> AsyncIterator[tuple[Exchange, Command]]:
+    async with (
+        running(SimSettings(port=0, instruments=30)) as exchange,
+        logging_in(home, *arguments, **app_of(exchange, free_port())) as started,
+    ):
+        yield exchange, started
+
+
+async def visit(url: str, *, onward: bool = True) -> httpx.Response:
+    async with httpx.AsyncClient(trust_env=False) as browser:
+        return await browser.get(url, follow_redirects=onward)
+
+
+async def test_a_person_logs_in_and_what_runs_already_finds_the_token(tmp_path: Path) -> None:
+    worker = TokenStore(settings_in(tmp_path / ".teji"))  # another process's, opened before the login
+    assert worker.current() is None
+    async with at_the_venue(tmp_path, "--json") as (exchange, command):
+        link = await command.link()
+        back = urlsplit((await visit(link, onward=False)).headers["location"])
+        door = f"{back.scheme}://{back.netloc}"
+        assert (await visit(f"{door}/favicon.ico")).status_code == 404
+        assert (await visit(f"{door}/callback?code=123456&state=another")).status_code == 400
+        page = await visit(link)  # the simulated dialog approves by itself
+        code, out, err = await command.end()
+    assert page.status_code == 200
+    assert "Logged in as Simulated Trader (SIM001), until" in page.text
+    assert (code, json.loads(out)["user"]) == (0, "SIM001")
+    token = worker.current()
+    assert token
+    assert exchange.auth.claims(token, exchange.now_ms()) is not None
+    assert "Waiting for the login, 10 minutes at most." in err
+    assert all(token not in text for text in (out, err, page.text))
+
+
+async def test_a_code_that_the_venue_refuses_ends_the_command_with_a_sentence(tmp_path: Path) -> None:
+    async with at_the_venue(tmp_path) as (_, command):
+        back = (await visit(await command.link(), onward=False)).headers["location"]
+        page = await visit(re.sub(r"code=\w+", "code=bad000", back))
+        code, out, err = await command.end()
+    assert (page.status_code, code, out) == (400, 1, "")
+    assert "does not accept the login code" in page.text
+    assert "does not accept the login code" in err
+
+
+async def test_a_token_from_standard_input_is_kept_when_the_venue_takes_it(tmp_path: Path) -> None:
+    async with running(SimSettings(port=0, instruments=30)) as exchange:
+        token = exchange.auth.token(exchange.now_ms())
+        given = app_of(exchange, 1)
+        bad = await asyncio.to_thread(teji, tmp_path, "login", "upstox", "--token", given="eyJ.a.b\n", **given)
+        assert (bad.returncode, bad.stdout) == (1, "")
+        assert "refuses the access token" in bad.stderr
+        assert TokenStore(settings_in(tmp_path / ".teji")).current() is None
+        good = await asyncio.to_thread(teji, tmp_path, "login", "upstox", "--token", given=f"{token}\n", **given)
+    assert good.returncode == 0
+    assert "Logged in as Simulated Trader (SIM001)" in good.stdout
+    assert token not in good.stdout + good.stderr
+    assert TokenStore(settings_in(tmp_path / ".teji")).current() == token
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({}, "UPSTOX_API_KEY is not set"),
+        ({"UPSTOX_API_KEY": "k", "UPSTOX_API_SECRET": "s"}, "UPSTOX_REDIRECT_URI is not set"),
+        (
+            {
+                "UPSTOX_API_KEY": "k",
+                "UPSTOX_API_SECRET": "s",
+                "UPSTOX_REDIRECT_URI": "https://teji.example/callback",
+                "TEJI_PORT": "9",
+            },
+            "start `teji up` first",
+        ),
+    ],
+)
+def test_what_a_login_lacks_is_one_sentence(tmp_path: Path, given: dict[str, str], says: str) -> None:
+    done = teji(tmp_path, "login", "upstox", **given)
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_push_needs_a_secret_for_the_notifier(tmp_path: Path) -> None:
+    done = teji(tmp_path, "login", "upstox", "--push", UPSTOX_API_KEY="k", UPSTOX_API_SECRET="s")
+    assert done.returncode == 1
+    assert "TEJI_NOTIFIER_SECRET" in done.stderr
+
+
+def test_a_real_token_does_not_go_into_the_demos_folder(tmp_path: Path) -> None:
+    (tmp_path / ".teji").mkdir()
+    (tmp_path / ".teji" / "venue").write_text("sim")
+    done = teji(tmp_path, "login", "upstox", "--token", given="x\n")
+    assert done.returncode == 1
+    assert "TEJI_HOME" in done.stderr
+
+
+async def test_a_terminal_sees_how_long_it_still_waits(tmp_path: Path) -> None:
+    leader, follower = os.openpty()
+    environment_ = environment(
+        tmp_path, UPSTOX_API_KEY="k", UPSTOX_API_SECRET="s", UPSTOX_REDIRECT_URI=f"http://127.0.0.1:{free_port()}/c"
+    )
+    process = await asyncio.create_subprocess_exec(
+        *command("login", "upstox", "--no-browser", "--minutes", "0.02"),
+        cwd=ROOT, env={**environment_, "TEJI_HOME": str(tmp_path)}, stdout=follower, stderr=follower,
+        stdin=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(follower)
+    async with asyncio.timeout(DEADLINE_S):
+        assert await process.wait() == 1
+    shown = os.read(leader, 65_536).decode()
+    os.close(leader)
+    assert "nobody has logged in" in shown
+    assert "Traceback" not in shown
+    assert re.search(r"\rWaiting for the login, 0:0[01] left", shown)
