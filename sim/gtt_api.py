@@ -64,12 +64,16 @@ def _done(request: Request, gtt: Gtt) -> Response:
 
 
 def _ever(exchange: Exchange, gtt: Gtt) -> dict[str, Any]:
-    orders = [exchange.trading.order(rule.order_id) for rule in gtt.rules if rule.order_id]
+    ledger = exchange.trading.ledger.ever
+    orders = [ledger[rule.order_id][-1] for rule in gtt.rules if rule.order_id in ledger]
     return machine.detail(gtt) | {
         "live": gtt.is_live,
         "transaction_type": gtt.side.value,
         "entered": gtt.entry.filled,
         "exited": sum(rule.filled for rule in gtt.exits),
-        "steps": [{"at_ms": at_ms, **statuses} for at_ms, statuses in exchange.gtts.steps[gtt.gtt_order_id]],
-        "orders": [payload(order) for order in orders if order],
+        "steps": [
+            {"at_ms": at_ms, **{leg.value: status.value for leg, status in statuses.items()}}
+            for at_ms, statuses in exchange.gtts.steps[gtt.gtt_order_id]
+        ],
+        "orders": [payload(order) for order in orders],
     }
