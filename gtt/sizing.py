@@ -80,7 +80,7 @@ def _caps(limits: Limits, wish: Wish, capital: Decimal, of_one: Unit) -> list[tu
 
 
 def _fixed(limits: Limits, wish: Wish, _capital: Decimal, _of_one: Unit) -> _Wanted:
-    return limits.size * wish.instrument.lot_size, f"{plain(limits.size)} lots"
+    return limits.size * wish.instrument.lot_size, f"{plain(limits.size)} {'lot' if limits.size == 1 else 'lots'}"
 
 
 def _percent(limits: Limits, _wish: Wish, capital: Decimal, of_one: Unit) -> _Wanted:
