@@ -93,7 +93,8 @@ def _bought_at(draft: Draft) -> Decimal | None:
     bought = [child for child in draft.entries() if child.filled and child.average_price]
     if not bought:
         return draft.state.last
-    return sum((child.average_price * child.filled for child in bought), ZERO) / sum(child.filled for child in bought)
+    value = sum((child.average_price * child.filled for child in bought), ZERO)
+    return round(value / sum(child.filled for child in bought), 4)
 
 
 def trail(draft: Draft, price: Decimal | None) -> None:

@@ -75,7 +75,7 @@ def _take_over(draft: Draft) -> None:
             draft.leave(child)
         elif child.wanted is None:
             draft.want(child, stop_price(draft, 0)[0])
-    if not any(child.leg is Leg.TARGET for child in draft.exits()):
+    if draft.held > 0 and not any(child.leg is Leg.TARGET for child in draft.exits()):
         draft.end(Leg.TARGET, RuleEvent.CANCELLED, "the STOPLOSS was hit")
 
 

@@ -1,5 +1,7 @@
 """What its orders tell a GTT. Pure."""
 
+from typing import Any
+
 from gtt.gtt_draft import Draft
 from gtt.gtt_exits import lost, stop_price, taken_over
 from gtt.gtt_state import Alert, Child, ChildRefused, ChildState
@@ -34,7 +36,9 @@ def told_child(draft: Draft, event: Child) -> None:
 
 
 def _merged(draft: Draft, before: ChildState, order: Order) -> ChildState:
-    fields = {"filled": max(before.filled, order.filled_quantity), "average_price": order.average_price}
+    fields: dict[str, Any] = {}
+    if order.filled_quantity > before.filled:
+        fields = {"filled": order.filled_quantity, "average_price": order.average_price}
     if before.live:
         fields |= {"status": order.status, "quantity": order.quantity}
         if order.price > 0 and order.pending != "modify":

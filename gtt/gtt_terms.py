@@ -19,8 +19,9 @@ def terms_of(instrument: Instrument | None, trailing_share: Decimal) -> Terms:
         AutoBand(below=below, percent=percent(instrument, edge, AUTOMATIC))
         for below, edge in zip(below_all, [Decimal(0), *edges], strict=True)
     ]
+    tick = {"tick": Decimal(str(instrument.tick_size))} if instrument.tick_size > 0 else {}
     return Terms(
-        tick=Decimal(str(instrument.tick_size)), lot=max(1, instrument.lot_size), freeze=instrument.freeze_quantity,
+        **tick, lot=max(1, instrument.lot_size), freeze=instrument.freeze_quantity,
         auto=tuple(_merged(bands)), trailing_share=trailing_share,
     )  # fmt: skip
 
