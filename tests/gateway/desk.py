@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from gateway.tasks import end
 from schemas import streams
 from schemas.commands import ORDER_COMMAND, OrderCommand
 from schemas.events import Event, EventKind
@@ -53,9 +54,9 @@ async def desk(house: House, decide: Decide) -> AsyncIterator[Desk]:
     try:
         yield seen
     finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=1)
-        assert task.cancelled() or task.exception() is None, task.exception()
+        await end([task])
+        if not task.cancelled():
+            task.result()  # whatever went wrong in it
 
 
 async def tell(house: House, decision: Decision) -> None:
