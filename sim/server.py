@@ -25,6 +25,7 @@ from sim import (
     files_api,
     gtt_api,
     login,
+    multi_api,
     options_api,
     orders_api,
     portfolio_api,
@@ -133,6 +134,7 @@ def app(exchange: Exchange, server: "_Server") -> Starlette:
         *charges_api.routes(exchange),
         *reports_api.routes(exchange),
         *gtt_api.routes(exchange),
+        *multi_api.routes(exchange),
         Route(FAULTS_PATH, faults, methods=["GET", "POST", "DELETE"]),
     ]
     handlers = {ApiError: on_api_error, HTTPException: on_http_error}
