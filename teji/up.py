@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx
 from pydantic import SecretStr
 
+from brokers.upstox.egress import is_loopback
 from bus import embedded, life
 from bus.embedded import Servers
 from bus.settings import Settings, Venue, load
@@ -80,14 +81,31 @@ def _program(name: str, arguments: list[str], variables: dict[str, str], folder:
 def main(overrides: dict[str, Any], minutes: float | None) -> int:
     """Run until a signal comes or the time is over; the exit code."""
     settings = load(**overrides)
-    if settings.teji_mode is TradingMode.LIVE:
-        raise Misconfigured("Live orders are not part of this version: choose --mode paper or --mode shadow.")
+    if missing := live_lacks(settings):
+        raise Misconfigured(f"Live orders at {settings.teji_venue.value} need {', '.join(missing)}: set them first.")
     with running.claimed(settings.home, settings.teji_venue) as claim:
         screen = Screen(settings.teji_log, settings.teji_log_level)
         plan = planned(settings, overrides | {"teji_log": screen.form})
         claim.tell(plan.told())
         asyncio.run(_supervise(plan, screen, minutes))
     return 0
+
+
+def live_lacks(settings: Settings) -> list[str]:
+    """The settings without which no live order can leave for a real venue. The simulated one needs nothing."""
+    if settings.teji_mode is not TradingMode.LIVE or settings.teji_venue is Venue.SIM:
+        return []
+    told = settings.teji_egress_ip or is_loopback(settings.upstox_order_url)
+    lacking = [] if told else ["TEJI_EGRESS_IP (the address that is registered there)"]
+    if not settings.upstox_access_token.get_secret_value():
+        app = ("upstox_api_key", "upstox_api_secret", "upstox_redirect_uri")
+        held = {name: getattr(settings, name) for name in app}
+        lacking += [
+            name.upper()
+            for name, value in held.items()
+            if not (value.get_secret_value() if isinstance(value, SecretStr) else value)
+        ]
+    return lacking
 
 
 def planned(settings: Settings, overrides: dict[str, Any]) -> Plan:
@@ -201,15 +219,24 @@ async def _introduce(plan: Plan, servers: Servers, screen: Screen, stop: asyncio
             await life.pause(stop, _HEALTH_EVERY_S)
         else:
             return
-    venue = "simulated exchange" if plan.exchange else plan.settings.teji_venue.value
-    screen.block(f"Teji is up: {venue}, {plan.settings.teji_mode.value} mode", rows(plan, servers, os.getpid()))
+    screen.block(f"Teji is up: {_venue(plan)}, {plan.settings.teji_mode.value} mode", rows(plan, servers, os.getpid()))
+
+
+def _venue(plan: Plan) -> str:
+    return "simulated exchange" if plan.exchange else plan.settings.teji_venue.value
 
 
 def rows(plan: Plan, servers: Servers, pid: int) -> list[tuple[str, str]]:
-    """The lines of the block: what to open, what to type."""
+    """The lines of the block: what to open, what to type; in live mode first whose orders are real."""
+    live = [
+        ("Live", f"orders by hand, and of strategies that are switched to live, go to the {_venue(plan)}"),
+        ("Halt", "teji halt WHY, or the button of the page"),
+    ]
     return [
+        *(live if plan.settings.teji_mode is TradingMode.LIVE else []),
         ("Page", f"{plan.url}/"),
         ("Bars", f"curl -N {plan.url}/api/v1/stream/candles"),
+        ("Orders", f"curl -N {plan.url}/api/v1/stream/orders"),
         ("Redis", servers.redis_cli),
         ("Stop", f"Ctrl-C, or kill {pid}"),
     ]

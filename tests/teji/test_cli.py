@@ -67,7 +67,7 @@ def test_an_unknown_worker_is_answered_with_the_ones_there_are(tmp_path: Path) -
         (["config"], {"TEJI_PORT": "eight"}, "TEJI_PORT"),
         (["sim", "--instruments", "1"], {}, "instruments"),
         (["tail", "nothing"], {}, "There is no stream"),
-        (["up", "--mode", "live"], {}, "Live orders"),
+        (["up", "--venue", "upstox", "--mode", "live"], {}, "Live orders"),
         (["halt", "test"], {"REDIS_URL": "redis://127.0.0.1:1"}, "Redis does not answer"),
         (["halt", "test"], {"REDIS_URL": "nonsense"}, "REDIS_URL is not a Redis address"),
     ],

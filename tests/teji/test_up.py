@@ -233,7 +233,13 @@ def test_a_real_venue_gets_no_exchange_and_keeps_the_calendar(tmp_path: Path) ->
     plan = up.planned(settings_in(tmp_path, teji_venue="upstox"), given)
     assert plan.exchange is None
     assert plan.settings.teji_calendar == "exchange"
-    assert [name for name, _ in up.rows(plan, Servers("redis://x", ""), 1)] == ["Page", "Bars", "Redis", "Stop"]
+    assert [name for name, _ in up.rows(plan, Servers("redis://x", ""), 1)] == [
+        "Page",
+        "Bars",
+        "Orders",
+        "Redis",
+        "Stop",
+    ]
 
 
 def test_a_worker_is_told_where_everything_is_and_gets_a_metrics_port_of_its_own(tmp_path: Path) -> None:
@@ -249,7 +255,22 @@ def test_a_worker_is_told_where_everything_is_and_gets_a_metrics_port_of_its_own
     assert all(program.folder == plan.settings.home for program in programs)
 
 
-def test_live_orders_are_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured, match="Live orders"):
-        up.main({"teji_home": tmp_path / "home", "teji_mode": TradingMode.LIVE}, None)
+def test_live_orders_at_a_real_venue_start_nothing_before_all_they_need_is_there(tmp_path: Path) -> None:
+    live = {"teji_mode": TradingMode.LIVE, "teji_venue": Venue.UPSTOX, "_env_file": None}
+    with pytest.raises(Misconfigured, match=r"TEJI_EGRESS_IP .*, UPSTOX_API_KEY, UPSTOX_API_SECRET"):
+        up.main({"teji_home": tmp_path / "home", **live}, None)
     assert not (tmp_path / "home").exists()
+    ready = settings_in(tmp_path, **{**live, "teji_egress_ip": "192.0.2.1", "upstox_access_token": "t"})
+    assert up.live_lacks(ready) == []
+    assert up.live_lacks(settings_in(tmp_path, teji_mode=TradingMode.LIVE)) == []  # the simulated exchange
+
+
+def test_the_block_says_first_whose_orders_are_real(tmp_path: Path) -> None:
+    given = {"teji_home": tmp_path, "teji_port": 0, "teji_sim_port": 0, "teji_mode": TradingMode.LIVE}
+    plan = up.planned(settings_in(tmp_path, **given), given)
+    assert plan.settings.teji_mode is TradingMode.LIVE
+    lines = up.rows(plan, Servers("unix:///r.sock", "postgresql://p"), 1)
+    assert lines[0] == (
+        "Live",
+        "orders by hand, and of strategies that are switched to live, go to the simulated exchange",
+    )
