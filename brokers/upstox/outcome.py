@@ -14,7 +14,11 @@ from schemas.errors import Unavailable
 _AGAIN_S: Final = 1.0
 _THROTTLED_S: Final = 2.0  # how long a suspension lasts is not said anywhere
 _BLOCKED_S: Final = 30.0  # at the edge network: who asks often is blocked for longer
+_FORBIDDEN_S: Final = 5.0
 _CLOSED_S: Final = 60.0  # outside the hours of the order service
+
+#: 403s that are about us and not about the moment: an address that is not registered.
+_FOR_A_PERSON: Final = frozenset({"UDAPI1154"})
 
 #: A request for the orders of a tag, or the like, that there are none of.
 NONE_THERE: Final = frozenset({"UDAPI1109", "UDAPI100010"})
@@ -44,13 +48,14 @@ def of_write(end: Answer | Failure) -> Any:
         return end.body.get("data")
     if end.status == 200 and not (code or message):
         raise Lost("the answer cannot be read")
-    if end.status == 200 or _is_refusal(end.status, told=bool(code or message)):
+    if end.status == 200 or _is_refusal(end.status, code):
         raise Refused(code, message or f"the venue answers {end.status} and gives no reason", end.status)
     match end.status:
         case 401:
             raise NoLogin(f"the venue refuses the access token ({code or 401})", again_s=_AGAIN_S)
         case 403:
-            raise NotSent("403 without a reason: blocked at the edge", again_s=end.retry_after_s or _BLOCKED_S)
+            why = f"403 {code}: {message}" if code else "403 without a reason: blocked at the edge"
+            raise NotSent(why, again_s=end.retry_after_s or (_FORBIDDEN_S if code else _BLOCKED_S))
         case 423:
             raise NotSent(f"outside the venue's hours ({code or 423})", again_s=end.retry_after_s or _CLOSED_S)
         case 429:
@@ -58,11 +63,11 @@ def of_write(end: Answer | Failure) -> Any:
     raise Lost(f"the venue answers {end.status} {code} {message}".rstrip())
 
 
-def _is_refusal(status: int, *, told: bool) -> bool:
-    """408 is an answer to half a request. A 403 without a reason is not the venue's own."""
-    if status in (401, 408, 423, 429):
-        return False
-    return 400 <= status < 500 and (told or status != 403)
+def _is_refusal(status: int, code: str) -> bool:
+    """408 is an answer to half a request."""
+    if status == 403:
+        return code in _FOR_A_PERSON
+    return 400 <= status < 500 and status not in (401, 408, 423, 429)
 
 
 def of_read(end: Answer | Failure) -> Any:

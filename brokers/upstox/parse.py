@@ -22,6 +22,7 @@ T = TypeVar("T")
 Row = Mapping[str, Any]
 
 _PLACES: Final = 8  # of schemas.money.Money; an average price may come with fifteen
+_LARGEST: Final = 10**15  # rupees: what is more has another digit wrong
 _IST: Final = timezone(timedelta(hours=5, minutes=30))
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _STAMP: Final = re.compile(r"(\d{4})-(\d\d)-(\d\d)[ T](\d\d):(\d\d):(\d\d)", re.ASCII)
@@ -70,7 +71,7 @@ def money(value: Any) -> Decimal:
     try:
         amount = Decimal(str(value))
         exponent = amount.as_tuple().exponent
-        if not isinstance(exponent, int):
+        if not isinstance(exponent, int) or abs(amount) >= _LARGEST:
             raise ValueError(f"{value!r} is no amount")
         return amount if exponent >= -_PLACES else round(amount, _PLACES).normalize()
     except ArithmeticError:

@@ -89,6 +89,7 @@ async def test_to_a_server_that_nobody_vouches_for_nothing_is_sent(tmp_path: Pat
         (400, told("UDAPI1052", "errorCode"), Refused, "UDAPI1052: words"),
         (400, b"", Refused, "400"),
         (403, told("UDAPI1154"), Refused, "UDAPI1154"),
+        (403, told("UDAPI100058"), NotSent, "UDAPI100058"),
         (403, b"<html>error code: 1010</html>", NotSent, "edge"),
         (404, told("UDAPI100060"), Refused, "UDAPI100060"),
         (405, b"", Refused, "405"),
