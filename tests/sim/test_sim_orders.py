@@ -365,7 +365,6 @@ async def test_the_judges_see_everything_and_only_from_this_machine() -> None:
         assert sum(each["quantity"] for each in row["trades"]) == row["filled_quantity"] == 10
 
 
-
 async def test_the_same_orders_give_the_same_fills() -> None:
     seen = []
     for _ in range(2):
