@@ -229,8 +229,8 @@ def _take(draft: Draft, event: Event) -> None:
 
 
 def _cancel(draft: Draft, event: Cancel) -> None:
-    if draft.state.closing and draft.state.keep_exits is event.keep_exits:
-        return
+    if draft.state.closing and (event.keep_exits or not draft.state.keep_exits):
+        return  # what has been cancelled does not come back
     keep_exits = event.keep_exits or (draft.held <= 0 and draft.rule(Leg.ENTRY) is not None)
     draft.put(closing=event.by or "somebody", keep_exits=keep_exits)
 
