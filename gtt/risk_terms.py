@@ -11,7 +11,7 @@ from itertools import repeat
 
 from brokers.venue import Capabilities
 from gtt.limits import Limits
-from gtt.protect import AUTOMATIC, limit_price, reference, stop_limit
+from gtt.protect import AUTOMATIC, limit_price, stop_limit
 from gtt.risk_types import Market, Proposal
 from gtt.sizing import tick_of, to_tick
 from market.instruments import Instrument
@@ -27,7 +27,7 @@ _PROTECTION_MAX = Decimal(25)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """`expected`: at what price it is counted; never below what it may really cost where that is known."""
+    """`expected`: at what price it is counted, the one at which it is likely to fill."""
 
     order_type: OrderType
     price: Decimal
@@ -54,7 +54,7 @@ def terms_of(
     protects = kind in (OrderType.MARKET, OrderType.SL_M)
     if protects:
         if asked == 0 and can.market_orders:
-            return _plain(proposal, market)
+            return _plain(proposal, market, instrument)
         if asked != AUTOMATIC and not 0 < asked <= _PROTECTION_MAX:
             return f"a {kind.value} order needs a protection of -1, or of more than 0 to 25 percent, not {asked}"
     if kind is OrderType.MARKET:
@@ -74,14 +74,16 @@ def terms_of(
     return _rounded(proposal, market, kind, price, trigger, tick, protects)
 
 
-def _plain(proposal: Proposal, market: Market) -> Terms | str:
+def _plain(proposal: Proposal, market: Market, instrument: Instrument) -> Terms | str:
     """A market order as it is, where the venue takes those and somebody asked for no protection."""
-    expected = _expected(proposal, market, proposal.trigger_price)
+    tick = tick_of(instrument)
+    trigger = ZERO
+    if proposal.order_type is OrderType.SL_M:
+        trigger = to_tick(proposal.trigger_price, tick, up=proposal.side is Side.SELL)
+    expected = trigger or market_price(market)
     if expected is None:
         return "no price is known to count a market order at"
-    return Terms(
-        order_type=proposal.order_type, price=ZERO, trigger_price=proposal.trigger_price, expected=expected, changed={}
-    )
+    return Terms(order_type=proposal.order_type, price=ZERO, trigger_price=trigger, expected=expected, changed={})
 
 
 def _rounded(
@@ -107,27 +109,32 @@ def _rounded(
         changed["price"] = f"{proposal.price} to {limit}"
     if touched != proposal.trigger_price:
         changed["trigger_price"] = f"{proposal.trigger_price} to {touched}"
-    counted = touched if made and kind is OrderType.SL else limit
-    expected = _expected(proposal, market, ZERO if made and kind is OrderType.LIMIT else counted)
     return Terms(
         order_type=kind,
         price=limit,
         trigger_price=touched,
-        expected=expected or limit,
+        expected=_expected(proposal, market, kind, limit, touched if made else limit),
         protected=made and kind is OrderType.LIMIT,
         changed=changed,
     )
 
 
-def _expected(proposal: Proposal, market: Market, limit: Decimal) -> Decimal | None:
-    """A BUY at its limit. A market order at what it will meet; a SELL at the better of limit and market."""
-    side = proposal.side
-    seen = reference(side, ltp=market.ltp, bid=market.bid, ask=market.ask)
-    touch = market.ask if side is Side.BUY else market.bid
-    if side is Side.BUY and limit > 0:
+def _expected(proposal: Proposal, market: Market, kind: OrderType, limit: Decimal, at: Decimal) -> Decimal:
+    """At what price it is likely to fill. `at`: a stop order's, which waits for a price that is not there yet."""
+    if kind is OrderType.SL:
+        return at
+    seen = market_price(market)
+    if seen is None:
         return limit
-    known = [price for price in (limit, seen, touch) if price is not None and price > 0]
-    return max(known, default=None)
+    return min(limit, seen) if proposal.side is Side.BUY else max(limit, seen)
+
+
+def market_price(market: Market) -> Decimal | None:
+    """What a unit is worth now: the last price, or the bid where that has risen above it."""
+    known = [price for price in (market.ltp, market.bid) if price is not None and price > 0]
+    if known and market.ltp is not None:
+        return max(known)
+    return market.ask if market.ask is not None and market.ask > 0 else max(known, default=None)
 
 
 def band_of(market: Market, instrument: Instrument) -> Band:

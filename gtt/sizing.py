@@ -30,7 +30,7 @@ class Wish:
 
     instrument: Instrument
     side: Side
-    price: Decimal  # at which it is expected to trade
+    price: Decimal  # what a unit is worth now: gtt.risk_terms.market_price, at which the check counts it
     capital: Decimal
     on: date
     stop: Decimal | None = None
