@@ -19,7 +19,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
     shown = teji(tmp_path, "--help").stdout
 
     assert all(f"  {name} " in shown for name in COMMANDS)
-    workers = {"up", "run", "sim", "halt", "resume"}
+    workers = {"up", "run", "sim", "halt", "resume", "login"}
     lookers = {"tail", "doctor", "config", "audit", "bench", "redis", "record", "replay"}
     assert workers | lookers == COMMANDS.keys()
 

@@ -182,7 +182,7 @@ def test_nobody_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
             started.until_ready()
             started.until(r'"event": "feed"')
             pids = children(started.process.pid)
-            assert len(pids) == 4
+            assert len(pids) == 5
             started.process.kill()
             started.process.wait(STOP_S)
 
