@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -13,8 +14,11 @@ from upstox_client import IndieUserTokenRequest, KillSwitchSegmentUpdateRequest,
 from sim.account import Account
 from sim.auth import next_death_ms
 from sim.errors import ApiError
+from sim.exchange import Exchange
 from sim.hours import DAY_MS
-from tests.sim.simtools import served, visitor
+from sim.orders import Order, PlaceBody, Status
+from tests.sim.prints import trade_at
+from tests.sim.simtools import RELIANCE, served, visitor
 from tests.sim.vendor import called, refused, sdk
 
 MONDAY_MS = 1_795_372_200_000  # 2026-11-23, 00:00 IST
@@ -133,3 +137,30 @@ async def test_the_kill_switch_blocks_a_segment_for_twelve_hours() -> None:
         async with sdk(exchange) as client:
             rows = (await called(upstox_client.UserApi(client).update_kill_switch, [switch("NSE_FO", "ENABLE")])).data
             assert not is_off(rows, "NSE_FO")
+
+
+def order(exchange: Exchange, side: str, price: float) -> Order:
+    body = PlaceBody(
+        instrument_token=RELIANCE, transaction_type=side, quantity=5, product="I", order_type="LIMIT",
+        price=Decimal(str(price)),
+    )  # fmt: skip
+    return exchange.trading.place(body, at_ms=exchange.now_ms())[0]
+
+
+async def test_a_segment_is_switched_off_flat_its_orders_cancelled_and_new_ones_rejected() -> None:
+    async with served() as exchange:
+        trade_at(exchange, RELIANCE, 1_480)
+        assert order(exchange, "BUY", 1_481).status is Status.COMPLETE
+        waiting = order(exchange, "BUY", 1_470)
+        async with sdk(exchange) as client:
+            update = upstox_client.UserApi(client).update_kill_switch
+            assert (await refused(update, [switch("NSE_EQ", "DISABLE")])).code == "UDAPI1184"
+            assert exchange.trading.order(waiting.order_id) == waiting
+            assert order(exchange, "SELL", 1_479).status is Status.COMPLETE
+            assert is_off((await called(update, [switch("NSE_EQ", "DISABLE")])).data, "NSE_EQ")
+        assert exchange.trading.ledger.ever[waiting.order_id][-1].status is Status.CANCELLED
+        turned_down = order(exchange, "BUY", 1_481)
+        assert (turned_down.status, turned_down.status_message) == (
+            Status.REJECTED,
+            "The kill switch is on for NSE_EQ",
+        )

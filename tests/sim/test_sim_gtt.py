@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -236,7 +237,7 @@ def test_whatever_happens_never_both_exits_and_never_more_out_than_in(
         out = walk.filled(TARGET) + walk.filled(STOP)
         assert out <= walk.filled(ENTRY)
         assert not (walk.filled(TARGET) and walk.filled(STOP))
-    for before, after in zip(walk.seen, walk.seen[1:], strict=False):
+    for before, after in pairwise(walk.seen):
         for leg in before.keys() & after.keys():
             old, new = RuleStatus(before[leg]), RuleStatus(after[leg])
             assert old is new or new in reachable(old), (leg, old, new)
