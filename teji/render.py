@@ -13,6 +13,7 @@ import numpy as np
 
 from schemas.streams import family, instrument_id
 from schemas.ticks import KNOWN_SHIFT, TICK, Block, TickBatch, unpack
+from teji import render_orders
 
 Fields = Mapping[bytes, bytes]
 
@@ -163,8 +164,18 @@ def _event_lines(_: str, fields: Fields) -> list[str]:
     return [f"{_time(event['ts'])} {event['kind']:<8} {event['worker']:<10} {event['message']}"]
 
 
+def _order_lines(_: str, fields: Fields) -> list[str]:
+    data = json.loads(fields[b"data"])
+    return [f"{_time(data['ts'])} {render_orders.line(fields[b'kind'].decode(), data)}"]
+
+
+def _signal_lines(_: str, fields: Fields) -> list[str]:
+    data = json.loads(fields[b"data"])
+    return [f"{_time(data['ts'])} {render_orders.signal(data)}"]
+
+
 def _named_lines(entry_id: str, fields: Fields) -> list[str]:
-    """Commands, orders, signals: when, which, and the content as compact JSON."""
+    """Commands: when, which, and the content as compact JSON."""
     named = [b"kind", b"by", b"strategy", b"instrument", b"underlying", b"expiry"]
     words = [fields[name].decode() for name in named if name in fields]
     data = json.dumps(json.loads(fields[b"data"]), ensure_ascii=False, separators=(",", ":"))
@@ -182,7 +193,9 @@ _LINES: Final[dict[str, Callable[[str, Fields], list[str]]]] = {
     "intervals": _bar_lines,
     "events": _event_lines,
     "chain": _chain_lines,
-    **dict.fromkeys(("commands", "orders", "signals"), _named_lines),
+    "orders": _order_lines,
+    "signals": _signal_lines,
+    "commands": _named_lines,
 }
 
 

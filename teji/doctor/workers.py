@@ -15,9 +15,10 @@ from schemas import streams
 from schemas.errors import Misconfigured
 from schemas.events import EventKind
 from teji import ports
-from teji.doctor import processes
+from teji.doctor import processes, trading
 from teji.doctor.findings import Finding, fail, ok, warn
 from teji.doctor.processes import Process
+from teji.doctor.trading import Desk
 from teji.modules import WORKERS
 from teji.running import Running
 
@@ -30,6 +31,7 @@ _CALLS_PER_MIN: Final = 60  # what the venue allows in the long run, an instrume
 #: Who holds leases, by worker; the gateway's is that of its writer to Postgres.
 _COLD: Final = "cold"
 _SHARDED: Final = ("ingest", "aggregator", _COLD)
+_ORDERS: Final = "gtt"  # has one, whatever the shards
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Seen:
     lag_ms: dict[str, int] = field(default_factory=dict)  # by group, the worst of its streams
     dead: dict[str, int] = field(default_factory=dict)  # entries by stream
     halted: str = ""
+    desk: Desk = field(default_factory=Desk)
     history_waiting: dict[int, int] = field(default_factory=dict)  # instruments by shard, as its feed last said
     processes: list[Process] = field(default_factory=list)  # also those that are silent
 
@@ -65,6 +68,8 @@ async def look(bus: Bus, shards: int) -> Seen:
         held = await bus.packet(*[("GET", streams.lease(worker, shard)) for shard in range(shards)])
         owners[worker] = {shard: value.decode().partition(":")[2] for shard, value in enumerate(held) if value}
         seen.owned[worker] = list(owners[worker])
+    if held := await bus.redis.get(streams.lease(_ORDERS, 0)):
+        owners[_ORDERS] = {0: held.decode().partition(":")[2]}
     everything = [streams.EVENTS, streams.COMMANDS, streams.ORDERS, streams.SIGNALS]
     for shard in range(shards):
         everything += [streams.ticks(shard), streams.candles(shard), streams.chain(shard)]
@@ -75,6 +80,7 @@ async def look(bus: Bus, shards: int) -> Seen:
         if count := await bus.redis.xlen(streams.dead(stream)):
             seen.dead[streams.dead(stream)] = count
     seen.history_waiting = await _history_waiting(bus)
+    seen.desk = await trading.look(bus)
     if halted := await bus.redis.get(streams.HALT):
         seen.halted = halted.decode(errors="replace")
     return seen
@@ -110,6 +116,7 @@ def judged(seen: Seen, shards: int) -> list[Finding]:
     found += [_lag(group, lag_ms) for group, lag_ms in sorted(seen.lag_ms.items()) if seen.alive]
     if seen.alive.get("ingest"):
         found.append(_history(sum(seen.history_waiting.values())))
+    found += trading.judged(seen.desk, seen.alive.get(_ORDERS, 0))
     if seen.dead:
         shown = ", ".join(f"{count} in {stream}" for stream, count in seen.dead.items())
         first = next(iter(seen.dead))
