@@ -7,7 +7,7 @@ import asyncio
 import functools
 from typing import Any, Final
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from sim.exchange import Exchange
@@ -27,6 +27,10 @@ def order_write(exchange: Exchange, handler: Handler) -> Handler:
     @functools.wraps(handler)
     async def endpoint(request: Request) -> Response:
         request.state.began_s = asyncio.get_running_loop().time()
+        try:
+            await request.body()  # now: who hangs up later has been heard
+        except ClientDisconnect:
+            return Response(status_code=400)
         if faults.rest_down or faults.use("order_unheard"):
             return await cut_off(exchange, request)
         if refusal := faults.refusal("rest") or faults.refusal("orders"):
