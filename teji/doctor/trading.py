@@ -42,8 +42,7 @@ def judged(desk: Desk, running: int) -> list[Finding]:
         found.append(fail("desk", "nobody has it: orders and triggers wait", "Wait some seconds; else read gtt's log."))
     elif running:
         found.append(ok("desk", f"{desk.holder} has it, {desk.live_gtts} GTTs live"))
-    for account in sorted(desk.accounts, key=lambda account: str(account["mode"])):
-        found.append(_account(account))
+    found += map(_account, sorted(desk.accounts, key=lambda account: str(account["mode"])))
     if desk.unknown:
         shown = ", ".join(desk.unknown[:3]) + (" …" if len(desk.unknown) > 3 else "")
         found.append(warn("orders", f"nobody knows the fate of {len(desk.unknown)}: {shown}", _LIST))

@@ -17,6 +17,7 @@ from bus.settings import Settings
 from schemas import streams
 from teji.doctor import machine, processes, run, servers, venue, workers
 from teji.doctor.findings import Finding, Level, fail, failed, in_json, in_words, ok, warn
+from teji.doctor.trading import Desk
 from teji.doctor.workers import Seen
 from teji.running import Running
 from tests.bus.nodes import Nodes
@@ -161,7 +162,7 @@ async def test_nobody_is_called_for_a_simulated_exchange_that_is_not_there(tmp_p
 
 
 def test_everybody_alive_and_every_shard_held_is_fine() -> None:
-    assert {f.level for f in workers.judged(Seen(alive=ALIVE, owned=OWNED), 2)} == {Level.OK}
+    assert {f.level for f in workers.judged(Seen(alive=ALIVE, owned=OWNED, desk=Desk("x")), 2)} == {Level.OK}
 
 
 def test_nobody_at_all_is_a_warning_but_one_who_is_missing_a_failure() -> None:
