@@ -291,6 +291,9 @@ class GttDesk:
             del self.steps[oldest]
             for rule in gtt.rules:
                 self._parents.pop(rule.order_id or "", None)
+        if len(self._deadlines) > 2 * _EVER_MAX:
+            self._deadlines = [(gtt.expires_us, gtt.gtt_order_id) for gtt in self.live()]
+            heapq.heapify(self._deadlines)
 
 
 def _visible(gtt: Gtt) -> tuple[Any, ...]:

@@ -1,20 +1,21 @@
 """GTTs on the exchange itself, with any prices: its orders meet its book, and nothing is left or doubled."""
 
+from collections import Counter
 from decimal import Decimal
 from itertools import pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.gtt import GttType, Leg, TriggerType
+from schemas.gtt import GttType, Leg, RuleStatus, TriggerType
 from schemas.orders import Side
 from sim.errors import ApiError
 from sim.exchange import Exchange
 from sim.gtt import NEXT, Terms
 from sim.gtt_body import Change, Placement
 from sim.orders import Order
-from tests.sim.prints import trade_at
-from tests.sim.simtools import RELIANCE
+from tests.sim.prints import last, trade_at
+from tests.sim.simtools import MINUTE, RELIANCE
 from tests.sim.simtools import settings as chosen
 
 START = 1_480
@@ -129,3 +130,37 @@ def test_no_walk_of_prices_leaves_twice_or_leaves_more_than_came_in() -> None:
     walk()
     assert entered > 20  # else the walks test nothing
     assert left > 10
+
+
+async def test_in_the_simulated_market_every_order_of_a_gtt_belongs_to_one_rule() -> None:
+    exchange = Exchange(chosen(instruments=60, conflation_ms=1_000, funds=Decimal(10**12)))
+    tradable = [each for each in exchange.market.listing.instruments if not each.is_index]
+    for place, instrument in enumerate(tradable * 3):
+        side = Side.BUY if place % 2 else Side.SELL
+        tick, price = Decimal(str(instrument.tick_size)), Decimal(str(last(exchange, instrument.key)))
+        reach = max(price / 200 // tick, Decimal(2)) * tick
+        trigger = (TriggerType.IMMEDIATE, TriggerType.ABOVE, TriggerType.BELOW)[place % 3]
+        terms = [
+            Terms(strategy=Leg.ENTRY, trigger_type=trigger, trigger_price=price, market_protection=Decimal(-1)),
+            *(
+                Terms(strategy=leg, trigger_type=TriggerType.IMMEDIATE, trigger_price=price + sign * side.sign * reach)
+                for leg, sign in ((Leg.TARGET, 1), (Leg.STOPLOSS, -1))
+            ),
+        ]
+        asked = Placement(
+            type=GttType.MULTIPLE, quantity=instrument.lot_size, product="D", instrument_token=instrument.key,
+            side=side, rules=tuple(terms),
+        )  # fmt: skip
+        if min(each.trigger_price for each in terms) > 0:
+            exchange.gtts.place(asked, exchange.now_ms())
+    await exchange.advance(4 * MINUTE)
+    sent = {number for number, states in exchange.trading.ledger.ever.items() if states[-1].source == "gtt"}
+    named = [rule.order_id for gtt in exchange.gtts.ever.values() for rule in gtt.rules if rule.order_id]
+    assert len(named) == len(set(named))
+    assert set(named) == sent
+    for number in exchange.gtts.ever:
+        check(exchange, number)
+    outcomes = Counter(rule.status for gtt in exchange.gtts.ever.values() for rule in gtt.exits)
+    assert min(outcomes[status] for status in (RuleStatus.PENDING, RuleStatus.COMPLETED, RuleStatus.CANCELLED)) > 0, (
+        outcomes
+    )
