@@ -56,6 +56,7 @@ def _settings(arguments: list[str] | None) -> SimSettings:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="TIMELINE", help="what fails when: 'at 09:20 mute for 30s'"
     )
+    parser.add_argument("--notifier-url", default="", help="where the token of a pushed login is posted")
     parser.add_argument("--ask", dest="auto_approve", action="store_false", help="show the login dialog's button")
     try:
         return SimSettings.model_validate(vars(parser.parse_args(arguments)))
