@@ -159,7 +159,7 @@ def _complaints(health: Health, shards: int) -> list[str]:
         reasons.append(f"Postgres: {health.postgres.error}")
     working = {worker.name for worker in health.workers}
     if health.redis.ok:
-        reasons += [f"no {name} is running" for name in ("ingest", "aggregator") if name not in working]
+        reasons += [f"no {name} is running" for name in ("ingest", "aggregator", "gtt") if name not in working]
         told = {feed.shard for feed in health.feed}
         reasons += [f"nothing is known of the feed of shard {shard}" for shard in range(shards) if shard not in told]
     for feed in health.feed:

@@ -24,6 +24,7 @@ const STALE_PRICES = "prices below are the last known";
 const MEANING = {
   "no ingest is running": { level: "bad", text: STALE_PRICES },
   "no aggregator is running": { level: "wait", text: "no new bars appear" },
+  "no gtt is running": { level: "wait", text: "orders wait, and nobody watches triggers" },
 };
 
 /** The streams go on, but requests are not answered: what an old answer complained of says nothing any more. */

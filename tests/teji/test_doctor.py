@@ -24,7 +24,7 @@ from tests.bus.nodes import Nodes
 from tests.conftest import settings_in
 
 NOW_MS = 1_773_200_700_000
-ALIVE = {"ingest": 1, "aggregator": 2, "gateway": 1}
+ALIVE = {"ingest": 1, "aggregator": 2, "gtt": 1, "gateway": 1}
 OWNED = {"ingest": [0, 1], "aggregator": [0, 1]}
 
 
