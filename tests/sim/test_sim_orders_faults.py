@@ -60,7 +60,7 @@ async def test_a_late_request_is_done_although_the_client_has_hung_up() -> None:
 
 async def test_a_slow_answer_comes_for_what_is_done_already() -> None:
     async with served() as exchange, trader(exchange) as client:
-        exchange.order_fault(FaultRequest(order_slow_ms=5_000))
+        exchange.order_fault(FaultRequest(order_slow_ms=400))
         with pytest.raises(httpx.ReadTimeout):
             await client.post("/v3/order/place", json=body(tag="slow"), timeout=0.1)
         assert at_the_exchange(exchange) == [("slow", "open")]
