@@ -13,8 +13,7 @@ from gtt import checking, desk_gtts, desk_orders, facts, protect
 from gtt.book import Flatten, OrderRecord, key_of
 from gtt.here import Here
 from gtt.limits import Limits
-from gtt.risk_terms import to_tick
-from gtt.sizing import tick_of
+from gtt.sizing import tick_of, to_tick
 from gtt.squareoff import square_off_ms
 from market.instruments import Instrument
 from schemas.commands import OrderCancelAll, PositionExit

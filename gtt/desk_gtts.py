@@ -4,7 +4,7 @@ A step that only moves a trailing stop is kept in memory and written down a few 
 behind it are read again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Any, Final
@@ -358,7 +358,8 @@ def _change(here: Here, gtt_id: str, action: gtt_state.ChangeChild) -> None:
 
 
 def _watched(here: Here, gtt_id: str, action: gtt_state.Watch) -> None:
-    for crossing in here.scene.watch(gtt_id, action.on):
+    key = here.book.gtts[gtt_id].state.gtt.instrument
+    for crossing in here.scene.watch(gtt_id, key, action.on):
         crossed(here, crossing, late=False)
 
 
@@ -371,7 +372,7 @@ def _alert(here: Here, gtt_id: str, action: gtt_state.Alert) -> None:
 
 
 def _done(here: Here, gtt_id: str, _: gtt_state.Done) -> None:
-    here.scene.watch(gtt_id, ())
+    here.scene.watch(gtt_id, here.book.gtts[gtt_id].state.gtt.instrument, ())
 
 
 def _nothing(_: Here, __: str, ___: gtt_state.TurnedDown) -> None:
@@ -485,15 +486,26 @@ def is_decided(here: Here, gtt_id: str) -> bool:
     return not any(child is not None and child.order.status in waiting for child in children)
 
 
-def closed_elsewhere(here: Here, mode: TradingMode, key: str, product: Product, units: int, by: str) -> None:
-    """Orders that are none of theirs have closed so much: our GTTs guard no more than is left."""
-    left = units
+def guarded(here: Here, mode: TradingMode, key: str, product: Product, sign: int) -> int:
+    """Units of a long (1) or short (-1) position that our GTTs hold."""
+    return sum(state.held for _, state in _guards(here, mode, key, product, sign))
+
+
+def closed_elsewhere(here: Here, mode: TradingMode, key: str, product: Product, units: int, sign: int) -> None:
+    """Orders that are none of theirs have closed so much: our GTTs guard no more than is left, the oldest first."""
+    for gtt_id, state in list(_guards(here, mode, key, product, sign)):
+        took = min(units, state.held)
+        if took > 0:
+            units -= took
+            step(here, gtt_id, gtt_state.ClosedElsewhere(took, "others", here.now_ms), "others closed its position")
+
+
+def _guards(here: Here, mode: TradingMode, key: str, product: Product, sign: int) -> Iterator[tuple[str, GttState]]:
     for gtt_id, record in list(here.book.gtts.items()):
         state = state_of(here, gtt_id)
-        if state is None or not record.ours or not state.gtt.live or left <= 0:
+        if state is None or not record.ours or not state.gtt.live or state.held <= 0:
             continue
         gtt = state.gtt
-        if (gtt.mode, gtt.instrument, gtt.product) == (mode, key, product) and state.held > 0:
-            took = min(left, state.held)
-            left -= took
-            step(here, gtt_id, gtt_state.ClosedElsewhere(took, by, here.now_ms), by)
+        same = (gtt.mode, gtt.instrument, gtt.product) == (mode, key, product)
+        if same and gtt.transaction_type.sign == sign:
+            yield gtt_id, state

@@ -20,6 +20,15 @@ def intent_of(signal: Signal) -> str:
     return f"signal:{signal.id}"
 
 
+def waits(here: Here, signal: Signal, entry_ms: int) -> bool:
+    """Whether an entry is better decided in a moment: the books are being compared, and it is young."""
+    mode = checking.effective(here, signal.strategy)
+    if mode is StrategyMode.OFF or TradingMode(mode.value) not in here.venues:
+        return False
+    young = here.now_ms - entry_ms < here.scene.limits(signal.strategy).intent_s * 500
+    return here.runtime[TradingMode(mode.value)].reconciling and young
+
+
 def heard(here: Here, signal: Signal, entry_ms: int) -> None:
     """Decide, once: whatever comes again is left out."""
     mode = checking.effective(here, signal.strategy)

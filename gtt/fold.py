@@ -27,13 +27,29 @@ def _approved(book: Book, fact: facts.Approved, done: list[Touched]) -> None:
     orders = tuple(order.order_id for order in fact.orders)
     book.intents[fact.intent_id] = Intent(ts=fact.ts, orders=orders, gtt=fact.orders[0].gtt_id)
     fold_orders.approved(book, fact, done)
+    _heard(book, fact.intent_id, fact.orders[0].strategy, fact.ts, done)
     if not fact.reduces:
         fold_accounts.traded(book, fact.orders[0].mode, fact.orders[0].strategy)
 
 
 def _refused(book: Book, fact: facts.Refused, done: list[Touched]) -> None:
     book.intents[fact.refusal.intent_id] = Intent(ts=fact.ts, gtt=fact.gtt_id, refused=True)
+    _heard(book, fact.refusal.intent_id, fact.refusal.strategy, fact.ts, done)
     done.append(Touched("refused", fact.refusal.intent_id, fact.refusal))
+
+
+def _gtt_accepted(book: Book, fact: facts.GttAccepted, done: list[Touched]) -> None:
+    _heard(book, fact.intent_id, fact.state.gtt.strategy, fact.ts, done)
+    fold_gtts.accepted(book, fact, done)
+
+
+def _heard(book: Book, intent_id: str, strategy: str, ts: int, done: list[Touched]) -> None:
+    """One more signal of a strategy today."""
+    if intent_id.startswith("signal:"):
+        switch = book.strategies.setdefault(strategy, Switch())
+        switch.signals += 1
+        switch.last_signal_ts = ts
+        done.append(Touched("strategy", strategy))
 
 
 def _commanded(book: Book, fact: facts.Commanded, _: list[Touched]) -> None:
@@ -130,7 +146,7 @@ _FOLDS: Final[Mapping[type, Callable[[Book, Any, list[Touched]], None]]] = {
     facts.FlattenDone: fold_accounts.flatten_done,
     facts.PositionSeen: fold_accounts.position_seen,
     facts.FundsSeen: fold_accounts.funds_seen,
-    facts.GttAccepted: fold_gtts.accepted,
+    facts.GttAccepted: _gtt_accepted,
     facts.GttChanged: fold_gtts.changed,
     facts.GttAsked: fold_gtts.asked,
     facts.GttSeen: fold_gtts.seen,

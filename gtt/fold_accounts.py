@@ -64,6 +64,8 @@ def _of_strategy(position: PositionRecord, strategy: str, signed: int) -> None:
     position.strategies = {**position.strategies, strategy: units}
     if not units:
         del position.strategies[strategy]
+    if not position.quantity:
+        position.strategies = {}  # nobody holds anything of nothing
 
 
 def _position(account: AccountRecord, instrument: str, product: Product) -> PositionRecord:

@@ -33,7 +33,7 @@ class Scene(Protocol):
         """Lowest and highest price that the exchange takes today."""
         ...
 
-    def watch(self, gtt_id: str, on: Iterable[Watched]) -> list[Crossing]:
+    def watch(self, gtt_id: str, key: str, on: Iterable[Watched]) -> list[Crossing]:
         """Watch these bounds and no others for a GTT; crossings where the price is beyond one already."""
         ...
 

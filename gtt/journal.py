@@ -53,9 +53,11 @@ class Decided(Unavailable):
 class Journal(Protocol):
     """What the worker needs of one."""
 
+    async def claim(self) -> None: ...
+
     async def append(self, rows: Sequence[Numbered]) -> None: ...
 
-    async def load(self, published: int) -> tuple[Book, list[Touched]]: ...
+    async def load(self, published: int) -> tuple[Book, list[tuple[int, Touched]]]: ...
 
     async def snapshot(self, book: Book) -> None: ...
 
@@ -140,10 +142,10 @@ class PostgresJournal:
 
     # Loading
 
-    async def load(self, published: int) -> tuple[Book, list[Touched]]:
+    async def load(self, published: int) -> tuple[Book, list[tuple[int, Touched]]]:
         """The book of now, and what the facts after `published` have touched: it may not have been told yet."""
         book = await self._from_snapshot()
-        touched: list[Touched] = []
+        touched: list[tuple[int, Touched]] = []
         while True:
             with translated():
                 rows = await self._pool.fetch(
@@ -155,7 +157,7 @@ class PostgresJournal:
             for row in rows:
                 done = apply(book, row["n"], FACT.validate_json(row["data"]))
                 if row["n"] > published:
-                    touched += done
+                    touched += [(row["n"], one) for one in done]
             if len(rows) < _ROWS_AT_ONCE:
                 return book, touched
             await asyncio.sleep(0)
