@@ -453,7 +453,7 @@ async def test_health_is_ok_when_everything_is_there(settings: Settings) -> None
     async with open_house(settings) as house:
         event = Event(kind=EventKind.FEED, ts=7, worker="ingest", message="", data=status)
         await house.bus.redis.xadd(streams.EVENTS, {"kind": "feed", "data": event.model_dump_json()})
-        for name in ("ingest", "aggregator"):
+        for name in ("ingest", "aggregator", "gtt"):
             await lease.announce(house.bus, name, {"pid": 1, "started": 2, "metrics": "http://x/metrics"})
 
         async def ok() -> bool:
