@@ -26,6 +26,8 @@ app = typer.Typer(
 
 audit = typer.Typer(help="Compare what we hold with what the venue says.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
+report = typer.Typer(help="What became of orders.", no_args_is_help=True)
+app.add_typer(report, name="report")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -213,6 +215,22 @@ def audit_bars(
         )
         raise typer.Exit(auditing.main(options, as_json=as_json, shown=shown))
     except auditing.WrongUsage as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@report.command("shadow")
+def report_shadow(
+    date: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM-DD", help="The day; the last one with orders where it is not said.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the simulated fills of shadow trading with what the market did."""
+    from teji import divergence
+
+    try:
+        raise typer.Exit(divergence.main(date, as_json))
+    except divergence.WrongUsage as error:
         raise typer.BadParameter(str(error)) from None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from brokers.paper.venue import PaperVenue
 from brokers.venue import Update
 from bus import postgres
-from bus.settings import Settings
+from bus.settings import Settings, load
 from schemas.orders import TradingMode
 from tests.brokers.paper_market import ALL, T0
 
@@ -79,10 +79,7 @@ class House:
 
 @contextlib.asynccontextmanager
 async def house(url: str, **more: Any) -> AsyncIterator[House]:
-    settings = Settings(
-        _env_file=None,  # type: ignore[call-arg]
-        **{"teji_paper_latency_ms": 0, "teji_order_timeout_s": 5, **more},
-    )
+    settings = load(**{"_env_file": None, "teji_paper_latency_ms": 0, "teji_order_timeout_s": 5, **more})
     async with postgres.open_pool(url) as pool:
         await postgres.migrate(pool)
         yield House(settings, pool)
