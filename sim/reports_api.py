@@ -25,6 +25,7 @@ from sim.replies import guarded, success
 
 _SEGMENTS: Final = ("EQ", "FO", "COM", "CD", "MF")
 _PAGE_MAX: Final = 5_000
+_DIGITS_MAX: Final = 9
 _IN_URL: Final = "%d-%m-%Y"
 
 
@@ -143,7 +144,7 @@ def _page(request: Request) -> tuple[int, int]:
         ("page_size", "UDAPI1072", "UDAPI1106", "UDAPI1107"),
     ):
         text = request.query_params.get(name, "")
-        if not (text.isascii() and text.isdigit()):
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX):
             raise ApiError(400, missing, f"The {name} is required", name, text or None)
         if int(text) < 1:
             raise ApiError(400, low, f"The {name} must be 1 or more", name, text)

@@ -1,5 +1,6 @@
 """The machine of a GTT, alone: what it waits for, what it sends, what its orders make of it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
@@ -14,10 +15,13 @@ from market.instruments import Instrument
 from schemas.gtt import GttType, Leg, RuleStatus, TriggerType
 from schemas.orders import Side
 from sim import gtt as machine
-from sim import orders
+from sim import gtt_body, orders
+from sim.errors import ApiError
 from sim.gtt import CancelChild, Gtt, PlaceChild, RepriceChild, Step, Terms
 from sim.gtt_triggers import Triggers
 from sim.orders import Order, Status
+
+Read = gtt_body.Placement | gtt_body.Change
 
 SHARE = Instrument(
     key="NSE_EQ|X", segment="NSE_EQ", exchange="NSE", name="X", trading_symbol="X", instrument_type="EQ", lot_size=1,
@@ -318,3 +322,55 @@ def test_the_stream_tells_the_same_without_the_symbol() -> None:
     assert [each["transaction_type"] for each in told["rules"]] == ["BUY", "SELL", "SELL"]
     assert told["exchange"] == "NSE_EQ"
     assert orders.decimal(told["rules"][0]["trigger_price"]) == 120
+
+
+GOOD: dict[str, Any] = {
+    "type": "MULTIPLE", "quantity": 10, "product": "I", "instrument_token": "NSE_EQ|X", "transaction_type": "BUY",
+    "gtt_order_id": "GTT-1",
+    "rules": [
+        {"strategy": "ENTRY", "trigger_type": "ABOVE", "trigger_price": 120.0, "market_protection": -1},
+        {"strategy": "TARGET", "trigger_type": "IMMEDIATE", "trigger_price": 150.0},
+        {"strategy": "STOPLOSS", "trigger_type": "IMMEDIATE", "trigger_price": 108.0, "trailing_gap": 4.0},
+    ],
+}  # fmt: skip
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8)
+anything = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> dict[str, Any]:
+    """A good body with anything at some places, and some places missing."""
+    body = dict(draw(st.dictionaries(st.sampled_from(sorted(GOOD)), anything, max_size=2)))
+    rules = [dict(rule) for rule in GOOD["rules"]]
+    for rule in draw(st.lists(st.sampled_from(rules), max_size=2, unique_by=id)):
+        field_name = draw(
+            st.sampled_from(["strategy", "trigger_type", "trigger_price", "trailing_gap", "market_protection"])
+        )
+        rule[field_name] = draw(anything)
+    whole = GOOD | {"rules": rules} | body
+    for name in draw(st.lists(st.sampled_from(sorted(GOOD)), max_size=1)):
+        del whole[name]
+    return whole
+
+
+@settings(max_examples=150, deadline=None)
+@given(bodies())
+def test_any_body_is_read_or_refused_with_a_code_and_a_field(body: dict[str, Any]) -> None:
+    reads: tuple[Callable[[dict[str, Any]], Read], ...] = (gtt_body.placement, gtt_body.change)
+    for read in reads:
+        found = outcome(read, body)
+        if isinstance(found, ApiError):
+            assert found.code.startswith("UDAPI")
+            assert found.property_path is not None
+        else:
+            assert found.quantity > 0
+            assert all(rule.trigger_price > 0 for rule in found.rules)
+
+
+def outcome(read: Callable[[dict[str, Any]], Read], body: dict[str, Any]) -> Read | ApiError:
+    try:
+        return read(body)
+    except ApiError as error:
+        return error
