@@ -1,7 +1,7 @@
 """The market as the order worker knows it: board of last prices, list of instruments, limits, venue time."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from typing import Final
 
@@ -24,12 +24,15 @@ _LOOK_S: Final = 30.0
 _RETRY_S: Final = 1.0
 _RETRY_MAX_S: Final = 60.0
 
+Fetch = Callable[[Settings, int], Awaitable[Universe]]
+
 
 class MarketScene:
     """`gtt.here.Scene`, kept up to date by whoever reads ticks."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings, board: Board, fetch: Fetch = instruments.fetch) -> None:
         self.board = board
+        self._fetch = fetch
         self.known = asyncio.Event()  # there is a list of instruments
         self.egress = ""
         self._settings = settings
@@ -92,7 +95,7 @@ class MarketScene:
             wait_s = _LOOK_S if self.known.is_set() else _RETRY_S
             if self._edition != (wanted := instruments.edition(now_ms)):
                 try:
-                    self._universe = await instruments.fetch(self._settings, now_ms)
+                    self._universe = await self._fetch(self._settings, now_ms)
                     self._edition, retry_s = wanted, _RETRY_S
                     self.known.set()
                     log.info("instruments", listed=len(self._universe), edition=wanted.isoformat())

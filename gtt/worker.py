@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from brokers.paper.venue import PaperVenue
-from brokers.upstox import egress
+from brokers.upstox import egress, instruments
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.orders import UpstoxOrders
 from brokers.venue import Venue
@@ -24,7 +24,7 @@ from gtt.board import Board
 from gtt.journal import Decided, Journal, PostgresJournal
 from gtt.publisher import SHARD, Known
 from gtt.publishing import NAME
-from gtt.scene import MarketScene
+from gtt.scene import Fetch, MarketScene
 from gtt.session import Session
 from schemas import streams
 from schemas.errors import Unavailable
@@ -78,6 +78,7 @@ async def run(
     venues: Venues = venues_of,
     journal: Journals = _journal,
     writer: Writers = _writer,
+    fetch: Fetch = instruments.fetch,
 ) -> None:
     """Until `stop`. What is handed in replaces the real thing, for tests that end the process at a chosen step."""
     settings, bus = worker.settings, worker.bus
@@ -89,7 +90,7 @@ async def run(
 
         async def work(lease: Lease, over: asyncio.Event) -> None:
             board = Board()
-            scene = MarketScene(settings, board)
+            scene = MarketScene(settings, board, fetch)
             async with venues(settings, pool, scene) as opened:
                 book_of = journal(pool, lease)
                 await book_of.claim()
