@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-audit = typer.Typer(help="Compare what we hold with what the venue says.", no_args_is_help=True)
+audit = typer.Typer(help="Check bars against the venue; show what became of each order.", no_args_is_help=True)
 app.add_typer(audit, name="audit")
 report = typer.Typer(help="What became of orders.", no_args_is_help=True)
 app.add_typer(report, name="report")
@@ -232,6 +232,25 @@ def report_shadow(
         raise typer.Exit(divergence.main(date, as_json))
     except divergence.WrongUsage as error:
         raise typer.BadParameter(str(error)) from None
+
+
+@audit.command("orders")
+def audit_orders(
+    date: Annotated[str | None, typer.Option(metavar="YYYY-MM-DD", help="The day; today where it is not said.")] = None,
+    mode: Annotated[str | None, typer.Option(help="Of one account: paper, shadow or live; else all.")] = None,
+    order: Annotated[str, typer.Option(metavar="ID", help="One order, GTT or intent, with every rule it passed.")] = "",
+    file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write every fact into a table.")] = None,
+    shown: Annotated[int, typer.Option("--list", min=0, help="Orders shown, the last ones; 0 shows all.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """Show each order of a day from intent to charges. 0: all resolved, 1: something is not, 2: wrong usage."""
+    from teji import audit_orders as auditing
+
+    try:
+        options = auditing.chosen(date, mode, order, file)
+    except auditing.WrongUsage as error:
+        raise typer.BadParameter(str(error)) from None
+    raise typer.Exit(auditing.main(options, as_json=as_json, shown=shown))
 
 
 @app.command()
