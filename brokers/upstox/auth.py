@@ -163,7 +163,9 @@ def claims(token: str) -> dict[str, Any]:
 def expires_ms(token: str) -> int | None:
     """When a token dies, by what it says of itself."""
     expires_s = claims(token).get("exp")
-    return int(expires_s * 1000) if isinstance(expires_s, int | float) and 0 < expires_s < _LAST_S else None
+    if isinstance(expires_s, bool) or not isinstance(expires_s, int | float) or not 0 < expires_s < _LAST_S:
+        return None
+    return int(expires_s * 1000)
 
 
 def user_of(token: str) -> str:

@@ -1,14 +1,16 @@
-"""The venue: reachable, the same time, a token that lives, a list of instruments."""
+"""The venue: reachable, the same time, a token that lives, an address that may send orders, a list of instruments."""
 
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from brokers.upstox import egress
 from brokers.upstox.auth import TokenStore, claims
-from brokers.upstox.rest import http_client, translated
+from brokers.upstox.rest import READ_BUDGET, Budget, NeedsLogin, Rest, http_client, translated
 from bus import clock
 from bus.settings import Settings, Venue
-from schemas.errors import Unavailable
+from schemas.errors import Misconfigured, Rejected, Unavailable
+from schemas.orders import TradingMode
 from teji.doctor.findings import Finding, fail, ok, warn
 from teji.running import Running
 
@@ -22,7 +24,8 @@ async def examine(settings: Settings, supervisor: Running | None) -> list[Findin
     url = _url(settings, supervisor)
     reached = [await _reached(url)] if url else [ok("venue", "the simulated exchange, which starts with `teji up`")]
     token = TokenStore(settings).current()
-    return [*reached, token_finding(settings, token, now_ms), _instruments(settings, now_ms)]
+    where = await egress_findings(settings, url) if settings.teji_mode is TradingMode.LIVE else []
+    return [*reached, token_finding(settings, token, now_ms), *where, _instruments(settings, now_ms)]
 
 
 def _url(settings: Settings, supervisor: Running | None) -> str:
@@ -60,7 +63,7 @@ def skew(url: str, date: str, now_ms: int) -> Finding:
 def token_finding(settings: Settings, token: str | None, now_ms: int) -> Finding:
     if settings.teji_venue is Venue.SIM:
         return ok("token", "the demo logs in by itself" if token is None else "the simulated exchange's")
-    fresh = "Put a fresh UPSTOX_ACCESS_TOKEN into .env and restart ingest."
+    fresh = "Run `teji login upstox`."
     if token is None:
         return fail("token", "none", fresh)
     expires_s = claims(token).get("exp")
@@ -70,6 +73,25 @@ def token_finding(settings: Settings, token: str | None, now_ms: int) -> Finding
     if expires_s * 1000 <= now_ms:
         return fail("token", f"died at {until:%d %b %H:%M} IST", fresh)
     return ok("token", f"good until {until:%d %b %H:%M} IST")
+
+
+async def egress_findings(settings: Settings, url: str) -> list[Finding]:
+    """Whether live orders may leave from here. `url` is where the venue is, which for the demo no setting says."""
+    if not url:
+        return []
+    simulated = {"upstox_api_url": url, "upstox_order_url": url} if settings.teji_venue is Venue.SIM else {}
+    there = settings.model_copy(update=simulated)
+    try:
+        async with http_client() as client:
+            rest = Rest(client, url, TokenStore(settings).current, Budget(READ_BUDGET, clock.monotonic_s))
+            found = await egress.check(rest, there)
+    except NeedsLogin:
+        return [warn("egress", "unknown without a login", "Run `teji login upstox`, then ask again.")]
+    except (Unavailable, Rejected, Misconfigured) as error:
+        return [fail("egress", str(error), "Live orders need an answer: look at TEJI_EGRESS_IP and your network.")]
+    if not found.ok:
+        return [fail("egress", found.sentence, "Register the address with the venue, and set TEJI_EGRESS_IP to it.")]
+    return [ok("egress", found.sentence)]
 
 
 def _instruments(settings: Settings, now_ms: int) -> Finding:

@@ -1,5 +1,6 @@
 """The token: where it comes from, who can read it, what replaces it; the code that it is exchanged for."""
 
+import base64
 import multiprocessing
 import os
 import stat
@@ -10,7 +11,7 @@ import orjson
 import pytest
 from cryptography.fernet import Fernet
 
-from brokers.upstox.auth import TOKEN_PATH, TokenStore, claims, exchange_code
+from brokers.upstox.auth import TOKEN_PATH, TokenStore, claims, exchange_code, expires_ms, user_of
 from brokers.upstox.rest import NeedsLogin, Throttled, http_client
 from bus.settings import Settings
 from schemas.errors import Misconfigured, Unavailable
@@ -135,6 +136,36 @@ def test_a_home_that_cannot_be_written_is_a_sentence_for_a_person(tmp_path: Path
     (tmp_path / "secrets").write_text("a file, no folder")
     with pytest.raises(Misconfigured, match="set TEJI_HOME"):
         TokenStore(given(tmp_path)).save("token")
+
+
+def test_a_forgotten_token_is_gone_for_everybody_but_that_of_the_environment_stays(tmp_path: Path) -> None:
+    reader = TokenStore(given(tmp_path))
+    TokenStore(given(tmp_path)).save("stored")
+    assert reader.current() == "stored"
+    assert TokenStore(given(tmp_path)).forget()
+    assert reader.current() is None
+    assert TokenStore(given(tmp_path)).forget()  # there is nothing to forget
+    held = TokenStore(given(tmp_path, "given"))
+    assert not held.forget()
+    assert held.current() == "given"
+
+
+def test_whose_the_last_token_was_is_known_also_when_it_is_dead(tmp_path: Path) -> None:
+    store = TokenStore(given(tmp_path))
+    assert store.user() == ""
+    token = Auth(SimSettings()).token(1_794_973_500_000)
+    store.save(token)
+    store.refuse(token)
+    assert (store.current(), store.user()) == (None, "SIM001")
+    store.save("opaque")
+    assert store.user() == ""
+
+
+@pytest.mark.parametrize("exp", [None, "soon", -1, 10**12, True])
+def test_an_odd_expiry_is_none(exp: object) -> None:
+    body = base64.urlsafe_b64encode(orjson.dumps({"exp": exp, "sub": 7})).decode().rstrip("=")
+    assert expires_ms(f"e30.{body}.c2ln") is None
+    assert user_of(f"e30.{body}.c2ln") == ""
 
 
 # The code
