@@ -47,6 +47,7 @@ log = logging.getLogger("sim.server")
 _LOOPBACK = frozenset({"127.0.0.1", "::1"})
 _FRAME_MAX = 1 << 20  # of a client's request; the venue's own frames are larger
 _CLOSE_GRACE_S = 2
+_TICK_S = 0.1  # uvicorn counts on ten a second
 FAULTS_PATH: Final = "/sim/faults"
 
 
@@ -74,7 +75,7 @@ async def running(settings: SimSettings) -> AsyncIterator[Exchange]:
             yield exchange
     finally:
         market.cancel()
-        server.should_exit = True
+        server.stop()
         await asyncio.gather(market, serving, return_exceptions=True)
         listener.close()
 
@@ -185,6 +186,7 @@ class _Server(uvicorn.Server):
     def __init__(self, exchange: Exchange, settings: SimSettings) -> None:
         self.exchange = exchange
         self.ready = asyncio.Event()
+        self.stopping = asyncio.Event()
         exchange.order_fault = self.order
         exchange.cut = self._cut
         exchange.app = _Line(app(exchange, self), exchange, self._cut)
@@ -206,6 +208,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self.stopping.set()
+
+    async def main_loop(self) -> None:
+        """As uvicorn's, which would sleep on for a moment when it is told to stop."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.stopping.wait(), _TICK_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
