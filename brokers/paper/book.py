@@ -34,6 +34,7 @@ _AUTOMATIC: Final = Decimal(-1)
 class Conduct:
     """How the venue behaves."""
 
+    prefix: str  # of its order ids: accounts do not share them
     plan: str  # of the broker whose fees are charged
     dp: Decimal  # the depository's fee, per share and day of delivery sales
     capital: Decimal
@@ -238,7 +239,7 @@ class Book:
         placed = Placed(
             seq=self.seq + 1,
             ts=now_ms,
-            venue_order_id=f"{on:%y%m%d}{self.seq + 1:09d}",
+            venue_order_id=f"{self._conduct.prefix}{on:%y%m%d}{self.seq + 1:09d}",
             tag=order.order_id,
             instrument=order.instrument,
             side=order.side,

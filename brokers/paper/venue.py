@@ -8,9 +8,9 @@ venue's, carried on by the machine's clock between ticks.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from decimal import Decimal
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from brokers.paper import rules, store
 from brokers.paper.book import Book, Conduct, Outcome
@@ -66,7 +66,7 @@ class PaperVenue:
         self._pool = pool
         self._instruments = instruments
         self._now_ms = now_ms
-        self._book = Book(_conduct(settings))
+        self._book = Book(_conduct(settings, account))
         self._seen = Seen()
         self._listeners = Listeners()
         self._log = Log(pool, account.value, 0, self._stored)
@@ -90,15 +90,13 @@ class PaperVenue:
         """The venue with its book as it was left. The tables are there (bus.postgres.migrate)."""
         venue = cls(settings, account, pool, instruments, now_ms)
         await venue._recover()
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(venue._log.run())
+        async with _beside(venue._log.run()):
             try:
                 yield venue
                 with contextlib.suppress(Unavailable):  # what is not stored has not happened
                     await venue._log.until(venue._book.seq, _DRAIN_S)
             finally:
                 venue._stop_timer()
-                writing.cancel()
 
     async def _recover(self) -> None:
         facts = await store.day_so_far(self._pool, self._account.value)
@@ -371,8 +369,23 @@ class PaperVenue:
         return []
 
 
-def _conduct(settings: Settings) -> Conduct:
+@contextlib.asynccontextmanager
+async def _beside(job: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run `job` for as long as the body runs; what ends one ends the other, as the error that it was."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(job)
+            try:
+                yield
+            finally:
+                task.cancel()
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def _conduct(settings: Settings, account: TradingMode) -> Conduct:
     return Conduct(
+        prefix=account.value[0].upper(),
         plan=settings.teji_brokerage.value,
         dp=settings.teji_dp_charge,
         capital=settings.teji_capital,

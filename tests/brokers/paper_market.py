@@ -64,6 +64,7 @@ INDEX = Instrument(
 ALL = {each.key: each for each in (OPTION, FUTURE, SHARE, INDEX)}
 
 CONDUCT = Conduct(
+    prefix="P",
     plan="upstox",
     dp=Decimal("18.50"),
     capital=Decimal(1_000_000),

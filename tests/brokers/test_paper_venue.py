@@ -122,7 +122,7 @@ async def test_while_postgres_is_away_nobody_is_told_anything(postgres_url: str)
 
 async def test_what_a_crash_forgets_has_not_happened(postgres_url: str) -> None:
     async with house(postgres_url, teji_order_timeout_s=0.1) as home:
-        with pytest.RaisesGroup(pytest.RaisesExc(RuntimeError, match="crash")):
+        with pytest.raises(RuntimeError, match="crash"):
             async with home.venue() as venue:
                 await venue.orders()
                 home.wire.lose_requests = 1_000_000
@@ -138,7 +138,7 @@ async def test_what_a_crash_forgets_has_not_happened(postgres_url: str) -> None:
 async def test_two_processes_cannot_fork_a_book(postgres_url: str) -> None:
     async with house(postgres_url) as home, home.venue() as venue:
         await venue.place(order(price="90", tag="tj1"))
-        with pytest.RaisesGroup(LeaseLost):
+        with pytest.raises(LeaseLost):
             async with home.venue() as other:
                 await venue.place(order(price="90", tag="tj2"))
                 await other.place(order(price="90", tag="tj3"))

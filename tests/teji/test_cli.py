@@ -20,7 +20,7 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
 
     assert all(f"  {name} " in shown for name in COMMANDS)
     workers = {"up", "run", "sim", "halt", "resume", "login"}
-    lookers = {"tail", "doctor", "config", "audit", "bench", "redis", "record", "replay"}
+    lookers = {"tail", "doctor", "config", "audit", "bench", "redis", "record", "replay", "report"}
     assert workers | lookers == COMMANDS.keys()
 
 
