@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from brokers.upstox.egress import is_loopback
 from gtt import facts, risk, worth
 from gtt.book import OrderRecord
 from gtt.here import Here, decimal_of
@@ -51,6 +52,23 @@ def examine(here: Here, proposal: Proposal) -> risk.Approved | risk.Refused:
     """What the check says; nothing comes of it."""
     limits = here.scene.limits(proposal.strategy)
     return risk.check(proposal, market_of(here, proposal.instrument), standing_of(here, proposal), limits)
+
+
+def examine_ahead(here: Here, proposal: Proposal) -> risk.Approved | risk.Refused:
+    """What the check would say of an order that leaves some day at its own price, whatever the market does now."""
+    market = replace(
+        market_of(here, proposal.instrument),
+        ltp=proposal.price,
+        bid=None,
+        ask=None,
+        band=None,
+        phase=Phase.CONTINUOUS,
+        part=None,
+        is_open=True,
+        age_ms=0,
+        closes_ms=None,
+    )
+    return risk.check(proposal, market, standing_of(here, proposal), here.scene.limits(proposal.strategy))
 
 
 def examine_change(here: Here, proposal: Proposal, record: OrderRecord) -> risk.Approved | risk.Refused:
@@ -212,7 +230,7 @@ def standing_of(here: Here, proposal: Proposal) -> Standing:
         units=units_of(here, mode, proposal.instrument, proposal.product),
         own_units=own_units(here, mode, proposal.instrument, proposal.product, strategy),
         switch=switch_of(here, strategy) if strategy else None,
-        venue_opted_in=mode is TradingMode.LIVE and "teji_venue" in here.settings.model_fields_set,
+        venue_opted_in=_is_named(here),
         egress=here.scene.egress,
         halted=here.book.halted or account.breached or None,
         reconciling=runtime.reconciling,
@@ -221,6 +239,12 @@ def standing_of(here: Here, proposal: Proposal) -> Standing:
         funds=funds.available if funds is not None else None,
         margin=here.margins.get(proposal.intent_id),
     )
+
+
+def _is_named(here: Here) -> bool:
+    """Whether somebody has said which venue gets live orders. On this machine it is the simulated one: no money."""
+    settings = here.settings
+    return "teji_venue" in settings.model_fields_set or is_loopback(settings.upstox_order_url)
 
 
 def units_of(here: Here, mode: TradingMode, key: str, product: Product) -> Units:

@@ -315,6 +315,7 @@ class Desk:
     def _react(self, touched: Touched) -> None:
         if touched.what == "order":
             desk_gtts.order_changed(self.here, touched.key)
+            desk_venue_gtts.order_changed(self.here, touched.key)
         elif touched.what == "position":
             mode, instrument_and_product = touched.key.split("|", 1)
             key, _, product = instrument_and_product.rpartition("|")

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from brokers.venue import Capabilities, NewGtt
-from gtt import checking, desk_orders, facts, gtt_state, machine
+from gtt import checking, desk_orders, facts, gtt_state, machine, risk
 from gtt.board import Crossing
 from gtt.book import GttRecord
 from gtt.facts import What
@@ -44,10 +44,16 @@ def accepted(
 ) -> checking.Verdict:
     """Take on a GTT, or refuse it; `orders` of the verdict has its id."""
     proposal = _whole(body, intent_id, mode)
+    entry = body.rule(Leg.ENTRY)
     instrument = here.scene.instrument(body.instrument_token)
     if refusal := _refusal(here, body, mode, instrument):
         return checking.refuse(here, proposal, *refusal, command=command)
     assert instrument is not None
+    if entry is not None and not checks:
+        said = checking.examine_ahead(here, proposal)
+        if isinstance(said, risk.Refused):
+            return checking.refuse(here, proposal, said.rule, said.reason, said.checks, command=command)
+        checks = checking.written(said.checks)
     engine, note = engine_for(body, here.settings.teji_gtt_engine, here.venues[mode])
     gtt_id = gtt_id_of(intent_id)
     try:
@@ -78,7 +84,7 @@ def accepted(
 
 def _whole(body: GttBody, intent_id: str, mode: TradingMode) -> Proposal:
     """The GTT as one proposal, for the words of a refusal."""
-    entry = body.rule(Leg.ENTRY)
+    entry, stop = body.rule(Leg.ENTRY), body.rule(Leg.STOPLOSS)
     return Proposal(
         intent_id=intent_id,
         instrument=body.instrument_token,
@@ -89,8 +95,9 @@ def _whole(body: GttBody, intent_id: str, mode: TradingMode) -> Proposal:
         price=entry.trigger_price if entry else ZERO,
         mode=mode,
         strategy=body.strategy,
-        origin=Origin.MANUAL,
+        origin=Origin.GTT,
         reduces=entry is None,
+        stop=stop.trigger_price if stop else None,
     )
 
 
@@ -105,8 +112,6 @@ def _refusal(here: Here, body: GttBody, mode: TradingMode, instrument: Instrumen
         return "lot", f"{body.quantity} units are no whole lots of {instrument.lot_size}"
     if instrument.segment in here.venues[mode].segments_off:
         return "venue", f"{here.venues[mode].venue} takes no orders of {instrument.segment} by API"
-    if entry is not None and here.book.halted:
-        return "halt", f"trading is halted ({here.book.halted}): only what reduces risk passes"
     if entry is None:
         sign = body.transaction_type.sign  # of the position that it guards
         held = checking.units_of(here, mode, body.instrument_token, body.product).net * sign

@@ -91,9 +91,25 @@ def seen(here: Here, mode: TradingMode, told: VenueGtt) -> None:
         return
     gtt = _merged(here, record, told)
     if gtt != record.state.gtt:
-        state = record.state.model_copy(update={"gtt": gtt.model_copy(update={"ts": here.now_ms})})
-        gtt_id = gtt.gtt_order_id
-        here.emit(facts.GttChanged(ts=here.now_ms, account=mode, gtt_id=gtt_id, state=state, why="told by the venue"))
+        _keep(here, record, gtt, "told by the venue")
+
+
+def order_changed(here: Here, order_id: str) -> None:
+    """How far a GTT of the venue has got, its orders say."""
+    order = here.book.orders[order_id].order if order_id in here.book.orders else None
+    record = here.book.gtts.get(order.gtt_id) if order is not None and order.gtt_id else None
+    if record is None or record.ours:
+        return
+    gtt = record.state.gtt
+    entered = max(gtt.entered, _filled(here, gtt.rules, Leg.ENTRY))
+    exited = max(gtt.exited, _filled(here, gtt.rules, Leg.TARGET, Leg.STOPLOSS))
+    if (entered, exited) != (gtt.entered, gtt.exited):
+        _keep(here, record, gtt.model_copy(update={"entered": entered, "exited": exited}), "its order")
+
+
+def _keep(here: Here, record: GttRecord, gtt: Gtt, why: str) -> None:
+    state = record.state.model_copy(update={"gtt": gtt.model_copy(update={"ts": here.now_ms})})
+    here.emit(facts.GttChanged(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, state=state, why=why))
 
 
 def _merged(here: Here, record: GttRecord, told: VenueGtt) -> Gtt:
@@ -117,9 +133,24 @@ def _rule(here: Here, gtt: Gtt, rule: RuleState, told: VenueGtt) -> RuleState:
     if theirs.order_id:
         known = here.book.at_venue(gtt.mode, theirs.order_id)
         order_id = known.order.order_id if known is not None else rule.order_id
+        if known is not None and known.order.gtt_id != gtt.gtt_order_id:
+            _link(here, gtt, known.order.order_id, rule.strategy)
         if known is None:
             here.look_soon(gtt.mode)
     return theirs.model_copy(update={"order_id": order_id, "transaction_type": rule.transaction_type})
+
+
+def _link(here: Here, gtt: Gtt, order_id: str, leg: Leg) -> None:
+    here.emit(
+        facts.Linked(
+            ts=here.now_ms,
+            account=gtt.mode,
+            order_id=order_id,
+            gtt_id=gtt.gtt_order_id,
+            strategy=gtt.strategy,
+            reduces=leg is not Leg.ENTRY,
+        )
+    )
 
 
 def _filled(here: Here, rules: Sequence[RuleState], *legs: Leg) -> int:

@@ -252,6 +252,19 @@ class Adopted(_Fact):
         return Subject(self.order.intent_id, self.order.order_id, "", self.order.instrument, "")
 
 
+class Linked(_OfOrder):
+    """An order that nobody knew is one of a GTT that the venue watches."""
+
+    kind: Literal["linked"] = "linked"
+    gtt_id: str
+    strategy: str = ""
+    reduces: bool
+
+    @property
+    def subject(self) -> Subject:
+        return Subject("", self.order_id, self.gtt_id, "", self.strategy)
+
+
 class Ended(_OfOrder):
     """By us, without the venue: nothing of it was ever there, or is any more."""
 
@@ -429,6 +442,7 @@ Fact = Annotated[
     | Filled
     | Adopted
     | Ended
+    | Linked
     | FlattenAsked
     | FlattenDone
     | PositionSeen

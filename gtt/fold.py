@@ -142,6 +142,7 @@ _FOLDS: Final[Mapping[type, Callable[[Book, Any, list[Touched]], None]]] = {
     facts.Filled: fold_orders.filled,
     facts.Adopted: fold_orders.adopted,
     facts.Ended: fold_orders.ended,
+    facts.Linked: fold_orders.linked,
     facts.FlattenAsked: fold_accounts.flatten_asked,
     facts.FlattenDone: fold_accounts.flatten_done,
     facts.PositionSeen: fold_accounts.position_seen,

@@ -6,7 +6,7 @@ from gtt import facts
 from gtt.book import AccountRecord, Book, Flatten, Intent, PositionRecord, key_of
 from gtt.touched import Touched
 from schemas.money import ZERO
-from schemas.orders import Fill, Product, Side, TradingMode
+from schemas.orders import Fill, Order, Product, Side, TradingMode
 
 
 def position_name(mode: TradingMode, instrument: str, product: Product) -> str:
@@ -57,6 +57,16 @@ def move(position: PositionRecord, signed: int, price: Decimal) -> Decimal:
     elif not position.quantity:
         position.average_price = ZERO
     return realised
+
+
+def attribute(book: Book, order: Order, strategy: str, units: int, cash: Decimal) -> None:
+    """What was counted as people's is a strategy's."""
+    account = book.account(order.mode)
+    position = _position(account, order.instrument, order.product)
+    _of_strategy(position, "", -units)
+    _of_strategy(position, strategy, units)
+    for name, moved in (("", -cash), (strategy, cash)):
+        account.flows[name] = account.flows.get(name, ZERO) + moved
 
 
 def _of_strategy(position: PositionRecord, strategy: str, signed: int) -> None:

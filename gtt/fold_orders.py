@@ -64,6 +64,16 @@ def ended(book: Book, fact: facts.Ended, done: list[Touched]) -> None:
         record.written_off = not cancelled
 
 
+def linked(book: Book, fact: facts.Linked, done: list[Touched]) -> None:
+    record = book.orders[fact.order_id]
+    record.foreign, record.reduces = False, fact.reduces
+    if fact.strategy and record.traded_quantity:
+        units = record.order.side.sign * record.traded_quantity
+        cash = -record.order.side.sign * record.traded_value - record.order.charges.total
+        fold_accounts.attribute(book, record.order, fact.strategy, units, cash)
+    _change(book, record, fact.ts, done, gtt_id=fact.gtt_id, strategy=fact.strategy)
+
+
 # Calls
 
 
