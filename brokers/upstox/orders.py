@@ -6,7 +6,7 @@ A write is tried once. What came of it is exactly one of the venue protocol's fo
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
@@ -18,7 +18,7 @@ from brokers.upstox import bodies, egress, outcome, parse, quotes
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.egress import Egress
 from brokers.upstox.quotes import Quoted
-from brokers.upstox.rest import READ_BUDGET, Budget, NeedsLogin, Rest, Throttled, http_client
+from brokers.upstox.rest import READ_BUDGET, Budget, NeedsLogin, Rest, Throttled, VenueError, http_client
 from brokers.upstox.sdk import Answer, Failure, Sdk
 from brokers.upstox.updates import Updates
 from brokers.venue import (
@@ -85,6 +85,7 @@ class UpstoxOrders:
         self._turn = asyncio.Lock()
         self._sdk = Sdk(settings)
         self._believed: dict[str, float] = {}  # tokens that a profile was shown for, and when
+        self._doubting: asyncio.Task[None] | None = None
         self._http: Rest | None = None
 
     @classmethod
@@ -97,7 +98,7 @@ class UpstoxOrders:
             try:
                 yield venue
             finally:
-                venue._sdk.close()
+                await venue._close()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -154,11 +155,13 @@ class UpstoxOrders:
 
     async def quoted(self, keys: Sequence[str]) -> Mapping[str, Quoted]:
         """Circuit limits, last price and depth, by key, for the risk check. What the venue does not know is missing."""
-        return await quotes.bands(self._rest(), keys)
+        with _unavailable():
+            return await quotes.bands(self._rest(), keys)
 
     async def egress(self) -> Egress:
         """Whether orders leave from an address that is registered. Raises Unavailable where nobody can say."""
-        return await egress.check(self._rest(), self._settings)
+        with _unavailable():
+            return await egress.check(self._rest(), self._settings)
 
     # GTTs
 
@@ -190,7 +193,7 @@ class UpstoxOrders:
         if token is None:
             raise outcome.NoLogin("no access token")
         end = await self._sdk.call(request, token=token, writes=True)
-        await self._doubt(end, token)
+        self._doubt(end, token)
         return outcome.of_write(end)
 
     async def _read(self, request: Callable[[], Any]) -> Any:
@@ -204,16 +207,18 @@ class UpstoxOrders:
         if token is None:
             raise NeedsLogin("no access token")
         end = await self._sdk.call(request, token=token, writes=False)
-        await self._doubt(end, token)
+        self._doubt(end, token)
         return outcome.of_read(end)
 
-    async def _doubt(self, end: Answer | Failure, token: str) -> None:
+    def _doubt(self, end: Answer | Failure, token: str) -> None:
         """401 is also said of good tokens on order calls. Only one that is no good for the profile either is given up:
-        after that nothing is asked with it until there is another login."""
-        if not isinstance(end, Answer) or end.status != 401:
+        after that nothing is asked with it until there is another login. Nobody waits for this."""
+        if not isinstance(end, Answer) or end.status != 401 or (self._doubting and not self._doubting.done()):
             return
-        if clock.monotonic_s() - self._believed.get(token, -_BELIEVED_S) < _BELIEVED_S:
-            return
+        if clock.monotonic_s() - self._believed.get(token, -_BELIEVED_S) >= _BELIEVED_S:
+            self._doubting = asyncio.create_task(self._look_at(token))
+
+    async def _look_at(self, token: str) -> None:
         shown = await self._sdk.call(lambda: self._sdk.user.get_profile(_VERSION), token=token, writes=False)
         if isinstance(shown, Answer) and shown.status == 401:
             log.warning("the venue refuses the access token: a login is needed")
@@ -221,10 +226,25 @@ class UpstoxOrders:
         elif isinstance(shown, Answer) and shown.status == 200:
             self._believed = {token: clock.monotonic_s()}
 
+    async def _close(self) -> None:
+        if self._doubting:
+            self._doubting.cancel()
+            await asyncio.gather(self._doubting, return_exceptions=True)
+        self._sdk.close()
+
     def _rest(self) -> Rest:
         if self._http is None:
             raise RuntimeError("not open: use `async with UpstoxOrders.open(...)`")
         return self._http
+
+
+@contextlib.contextmanager
+def _unavailable() -> Iterator[None]:
+    """A question that the venue turns down has no answer: the protocol knows no more of reads."""
+    try:
+        yield
+    except VenueError as error:
+        raise outcome.Denied(error.status, error.code, str(error).partition(": ")[2]) from None
 
 
 def _first(data: Any, *names: str) -> str:

@@ -91,7 +91,7 @@ class _Call:
             self._abandoned = True
             if self._socket is not None:
                 with contextlib.suppress(OSError):  # it may be closed already
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # TLS's own unwraps under the reader's hands
             return self.left
 
     def over(self) -> None:

@@ -204,6 +204,8 @@ async def refused_at(venue: Scripted, home: Path, profile: Answer) -> tuple[Base
     async with UpstoxOrders.open(settings, tokens) as orders:
         with pytest.raises(NotSent) as raised:
             await orders.place(ORDER)
+        assert orders._doubting
+        await orders._doubting
         if tokens.current() is not None:
             assert await orders.place(ORDER) == "260105000000101"
     return raised.value, tokens
@@ -264,6 +266,15 @@ async def test_a_read_that_fails_is_unavailable_and_never_an_empty_book(
             venue.on(path, answer)
         for read in (orders.orders(), orders.tagged("tjx")):
             with pytest.raises(kind):
+                await read
+
+
+async def test_what_is_read_beside_the_sdk_is_unavailable_too_when_it_is_turned_down(tmp_path: Path) -> None:
+    async with scripted() as venue, venue_at(tmp_path, venue.url) as orders:
+        for path in ("/v2/user/ip", "/v2/market-quote/quotes"):
+            venue.on(path, Answer(400, told("UDAPI1179")))
+        for read in (orders.egress(), orders.quoted(["NSE_EQ|X"])):
+            with pytest.raises(Unavailable, match="UDAPI1179"):
                 await read
 
 

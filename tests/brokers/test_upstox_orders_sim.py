@@ -169,6 +169,9 @@ async def test_a_dead_token_is_given_up_and_the_next_login_is_taken_up(tmp_path:
         exchange.order_fault(FaultRequest(expire_tokens=True))
         with pytest.raises(NoLogin, match="refuses"):
             await venue.place(new_order())
+        async with asyncio.timeout(5):
+            while venue._tokens.current() is not None:  # noqa: ASYNC110 - it is looked at in the background
+                await asyncio.sleep(0.01)
         with pytest.raises(NoLogin, match="no access token"):
             await venue.place(new_order())
         fresh = exchange.auth.token(exchange.now_ms())
