@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.paper.facts import Filled, How
+from brokers.paper.seen import Seen, view
 from brokers.venue import OrderChange, Refused
 from market.sessions import trading_date
 from schemas.money import ZERO
 from schemas.orders import FINAL, OrderStatus, OrderType, Side, Validity
-from tests.brokers.paper_market import CONDUCT, OPTION, T0, Floor, order, tick
+from tests.brokers.paper_market import CONDUCT, OPTION, T0, Floor, batch, order, tick
 
 _TICK = Decimal("0.05")
 _LOT = OPTION.lot_size
@@ -199,3 +200,24 @@ def test_a_flat_account_has_what_its_trades_left(plan: list[tuple[Any, ...]]) ->
     assert abs(market.book.account.cash - (CONDUCT.capital + flow + cost - charges)) < Decimal("1e-12")
     if position and not position.quantity:
         assert abs(position.realised - (position.sell_value - position.buy_value)) < Decimal("1e-12")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 50), st.booleans()), min_size=1, max_size=6)))
+def test_the_last_record_of_an_instrument_is_kept_however_old_its_batch(
+    frames: list[list[tuple[int, int, bool]]],
+) -> None:
+    seen = Seen()
+    expected: dict[Any, Any] = {}
+    for number, frame in enumerate(frames):
+        ts = T0 + number * 4000
+        ticks = []
+        for which, size, has_depth in frame:
+            levels = [(99.95, size), (99.9, size + 1)] if has_depth else None
+            ticks.append(tick(f"NSE_FO|{which}", ts, bids=levels, asks=levels and [(100.05, size)], ltp=size / 20))
+        came = batch(*ticks)
+        seen.keep(came, came.rec["id"].tolist())
+        expected |= {came.rec["id"][at]: view(came, at) for at in range(len(frame))}
+    assert all(seen.of_id(int(number)) == last for number, last in expected.items())
+    seen.forget()
+    assert all(seen.of_id(int(number)) is None for number in expected)

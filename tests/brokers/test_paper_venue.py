@@ -10,7 +10,7 @@ from brokers.venue import CONNECTED, Lost, NotSent, OrderChange, Refused, VenueO
 from schemas.errors import LeaseLost, Unavailable
 from schemas.orders import OrderStatus, OrderType, Product, Side, TradingMode, Validity
 from schemas.ticks import FeedMark, pack_mark, unpack
-from tests.brokers.paper_house import heard, house, until
+from tests.brokers.paper_house import House, heard, house, until
 from tests.brokers.paper_market import FUTURE, OPTION, SHARE, T0, Levels, batch, order, tick
 
 BIDS: Levels = [(99.95, 130), (99.9, 260)]
@@ -120,28 +120,36 @@ async def test_while_postgres_is_away_nobody_is_told_anything(postgres_url: str)
         assert [kind for kind, tag in await home.rows() if tag == "tj1"] == ["placed", "filled"]
 
 
+async def crash(home: House) -> None:
+    async with home.venue() as venue:
+        await venue.orders()
+        home.wire.lose_requests = 1_000_000
+        with pytest.raises(Lost):
+            await venue.place(order(price="90", tag="tj1"))
+        raise RuntimeError("crash")
+
+
 async def test_what_a_crash_forgets_has_not_happened(postgres_url: str) -> None:
     async with house(postgres_url, teji_order_timeout_s=0.1) as home:
         with pytest.raises(RuntimeError, match="crash"):
-            async with home.venue() as venue:
-                await venue.orders()
-                home.wire.lose_requests = 1_000_000
-                with pytest.raises(Lost):
-                    await venue.place(order(price="90", tag="tj1"))
-                raise RuntimeError("crash")
+            await crash(home)
         home.wire.lose_requests = 0
         async with home.venue() as venue:
             assert list(await venue.tagged("tj1")) == []
             assert await venue.place(order(price="90", tag="tj1"))
 
 
+async def fork(home: House, venue: PaperVenue) -> None:
+    async with home.venue() as other:
+        await venue.place(order(price="90", tag="tj2"))
+        await other.place(order(price="90", tag="tj3"))
+
+
 async def test_two_processes_cannot_fork_a_book(postgres_url: str) -> None:
     async with house(postgres_url) as home, home.venue() as venue:
         await venue.place(order(price="90", tag="tj1"))
         with pytest.raises(LeaseLost):
-            async with home.venue() as other:
-                await venue.place(order(price="90", tag="tj2"))
-                await other.place(order(price="90", tag="tj3"))
+            await fork(home, venue)
         await venue.place(order(price="90", tag="tj4"))
         assert [tag for kind, tag in await home.rows() if kind == "placed"] == ["tj1", "tj2", "tj4"]
 
