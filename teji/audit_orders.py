@@ -193,9 +193,9 @@ class _Reader:
             }
             earlier = "order_id = ANY($1) AND ts < $2 AND kind <> 'approved'"
             await self._read(earlier, (list(older), start_ms), found)
-        await self._read(
-            "order_id = ANY($1) AND ts >= $2 AND kind <> 'approved'", (list(orders | decided), end_ms), found
-        )
+        await self._read("gtt_id = ANY($1) AND kind = 'gtt_accepted'", (list(gtts),), found)
+        later = "order_id = ANY($1) AND ts >= $2 AND kind <> 'approved'"
+        await self._read(later, (list(orders | decided), end_ms), found)
 
 
 def _fact(n: int, data: str) -> Fact:

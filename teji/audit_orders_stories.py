@@ -24,7 +24,7 @@ _OF_ORDERS: Final = (
     *(facts.CancelAsked, facts.ChangeAsked, facts.Seen, facts.Ended),
     *(facts.Sending, facts.Answered, facts.TurnedDown, facts.NotSent, facts.Lost, facts.Denied),
 )
-_OF_GTTS: Final = (facts.GttChanged, facts.GttAsked, facts.GttSeen, facts.Found)
+_OF_GTTS: Final = (facts.GttAccepted, facts.GttChanged, facts.GttAsked, facts.GttSeen, facts.Found)
 _ENDS_A_CALL: Final = (facts.Answered, facts.TurnedDown, facts.NotSent, facts.Denied, facts.Found)
 _NOTED: Final = (
     *(facts.Halted, facts.Resumed, facts.Breached, facts.StrategySwitched, facts.PositionSeen, facts.Alerted),
@@ -102,7 +102,7 @@ class Stories:
             self.refused.append(step)
         elif isinstance(fact, facts.Filled):
             self._filled(step, fact)
-        elif isinstance(fact, facts.GttAccepted | _OF_GTTS) or (isinstance(fact, _OF_ORDERS) and fact.subject.gtt_id):
+        elif isinstance(fact, _OF_GTTS) or (isinstance(fact, _OF_ORDERS) and fact.subject.gtt_id):
             gtt_id = fact.subject.gtt_id
             self.gtts.setdefault(gtt_id, GttStory(gtt_id)).add(step)
         elif isinstance(fact, _OF_ORDERS):

@@ -60,7 +60,7 @@ def _refused(fact: facts.Refused) -> str:
 
 
 def _request(fact: facts.Sending) -> str:
-    shown = {name: value for name, value in fact.request.items() if value not in (None, "", 0, "0")}
+    shown = {name: value for name, value in sorted(fact.request.items()) if value not in (None, "", 0, "0")}
     told = " ".join(f"{name}={value}" for name, value in shown.items() if not isinstance(value, dict | list))
     return f"{fact.what.value} #{fact.attempt} {told}"
 
