@@ -125,12 +125,12 @@ class Draft:
     def leave(self, child: ChildState) -> None:
         """It is to be cancelled."""
         if child.live and not child.leaving:
-            self.put_child(child, leaving=True, wanted=None, asked_ts=0)
+            self.put_child(child, leaving=True, wanted=None, asked_ts=0, asked=0)
 
     def want(self, child: ChildState, price: Decimal, **fields: Any) -> None:
         """It is to have another price."""
         if child.live and not child.leaving and price != (child.price if child.wanted is None else child.wanted):
-            self.put_child(child, wanted=price, asked_ts=0, **fields)
+            self.put_child(child, wanted=price, asked_ts=0, asked=0, **fields)
 
     def ask(self) -> None:
         """For what is to happen to orders and has not been asked for."""
@@ -143,7 +143,7 @@ class Draft:
                 self.act(ChangeChild(child.order_id, child.quantity, child.wanted, ZERO))
             else:
                 continue
-            self.put_child(child, asked_ts=self.ts_ms)
+            self.put_child(child, asked_ts=self.ts_ms, asked=child.asked + 1)
 
 
 def _kept(children: tuple[ChildState, ...]) -> tuple[ChildState, ...]:

@@ -73,6 +73,7 @@ class ChildState(BaseModel):
     leaving: bool = False  # it is to be cancelled
     fixed: bool = False  # the venue would not change it
     asked_ts: int = 0  # epoch ms; 0: nothing is asked
+    asked: int = 0  # how often for the same
 
     @property
     def live(self) -> bool:
@@ -102,6 +103,7 @@ class GttState(BaseModel):
     keep_exits: bool = False  # of that: what was filled keeps its exits
     lapsed: bool = False  # its validity is over; only exits of what was entered live on
     exits_until_us: int = 0  # epoch us; end of the position's own product; 0: none
+    due_ts: int = 0  # when it wants a `Timer`, epoch ms; 0: never. Worked out by each step: thousands are looked at
 
     @property
     def held(self) -> int:

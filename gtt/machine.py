@@ -85,6 +85,7 @@ __all__ = [
     "accept",
     "due_ts",
     "expiry_us",
+    "only_trailed",
     "protect_rest",
     "step",
     "watches",
@@ -94,6 +95,7 @@ __all__ = [
 _DAY_US = 86_400_000_000
 _IST_US = 19_800_000_000
 _YEAR_DAYS = 365
+_CHANGES_MAX = 2  # times that an exit's change is asked for
 
 
 def expiry_us(product: Product, now_ms: int) -> int:
@@ -247,9 +249,18 @@ def _timer(draft: Draft, event: Timer) -> None:
     chase(draft)
     for child in draft.state.children:
         if child.live and child.asked_ts and draft.ts_ms >= child.asked_ts + REASK_MS:
-            child = draft.put_child(child, asked_ts=0)
-            if child.leg is Leg.TARGET and child.wanted is not None and draft.works() is Leg.STOPLOSS:
-                draft.want(child, stop_price(draft, 0)[0])
+            _ask_again(draft, child)
+
+
+def _ask_again(draft: Draft, child: ChildState) -> None:
+    """For what has not come true. An exit that is not changed for long is cancelled instead, and follows anew."""
+    child = draft.put_child(child, asked_ts=0)
+    if child.wanted is None:
+        return
+    if child.asked >= _CHANGES_MAX and child.leg is not Leg.ENTRY:
+        draft.leave(child)
+    elif child.leg is Leg.TARGET and draft.works() is Leg.STOPLOSS:
+        draft.put_child(child, wanted=stop_price(draft, 0)[0])
 
 
 def _settle(draft: Draft) -> None:
@@ -327,6 +338,7 @@ def _finish(draft: Draft) -> None:
 def _ended(state: GttState, draft: Draft, before: tuple[Watched, ...]) -> tuple[GttState, Actions]:
     if draft.state != state:
         draft.put_gtt(ts=draft.ts_ms)
+    draft.put(due_ts=_due_ts(draft.state))
     now = watches(draft.state)
     if now != before:
         draft.actions.insert(0, Watch(now))
@@ -373,6 +385,23 @@ def _stop_works(state: GttState) -> bool:
 
 def due_ts(state: GttState) -> int:
     """When it wants a `Timer`, epoch ms; 0: never."""
+    return state.due_ts
+
+
+def only_trailed(before: GttState, after: GttState) -> bool:
+    """Whether nothing but the place of the trailing stop is another: ticks tell that again."""
+    stop = after.gtt.rule(Leg.STOPLOSS)
+    if stop is None:
+        return False
+    rules = tuple(
+        rule.model_copy(update={"trigger_price": stop.trigger_price}) if rule.strategy is Leg.STOPLOSS else rule
+        for rule in before.gtt.rules
+    )
+    moved = before.gtt.model_copy(update={"rules": rules, "ts": after.gtt.ts})
+    return after == before.model_copy(update={"gtt": moved, "best": after.best, "last": after.last})
+
+
+def _due_ts(state: GttState) -> int:
     gtt = state.gtt
     if not gtt.live or gtt.engine is Engine.VENUE:
         return 0

@@ -8,6 +8,8 @@ import pytest
 from gtt.machine import (
     AutoBand,
     Cancel,
+    CancelChild,
+    ChangeChild,
     Child,
     ChildRefused,
     ClosedElsewhere,
@@ -22,6 +24,7 @@ from gtt.machine import (
     Timer,
     TurnedDown,
     due_ts,
+    only_trailed,
     protect_rest,
     step,
 )
@@ -56,7 +59,7 @@ def test_an_entry_fires_at_its_trigger_and_not_before(side: str, how: str, not_y
     world.trade(there)
     assert world.statuses == "OPEN"
     order = world.only
-    assert (order.side, order.quantity, order.price) == (side, 75, 120)
+    assert (order.side.value, order.quantity, order.price) == (side, 75, Decimal(120))
     assert order.order_id == order_id_of("gtt:GTT-1:ENTRY:1")
     world.fill(order)
     assert world.statuses == "COMPLETED"
@@ -209,6 +212,26 @@ def test_where_the_venue_does_not_change_the_targets_order_it_is_cancelled_and_t
     assert world.statuses == "COMPLETED CANCELLED OPEN"
 
 
+def test_an_exit_that_is_not_changed_for_long_is_cancelled_and_follows_anew() -> None:
+    """The answers to the change are lost."""
+    world = bought()
+    world.trade("150")
+    resting = world.only
+    world.by_itself = False
+    world.trade("108")
+    for price in ("107", "106"):
+        (change,) = world.outbox
+        assert isinstance(change, ChangeChild)
+        world.outbox.clear()
+        world.price = Decimal(price)
+        world.wait()
+    (cancel,) = world.outbox
+    assert cancel == CancelChild(resting.order_id)
+    world.by_itself = True
+    world.deliver()
+    assert (world.only.quantity, world.only.price) == (75, Decimal("100.7"))
+
+
 def test_a_target_that_is_filled_before_the_stop_could_take_it_over_was_the_target() -> None:
     world = bought()
     world.trade("150")
@@ -326,6 +349,18 @@ def test_a_trailing_stop_follows_the_best_price_and_never_goes_back() -> None:
     assert stops == [Decimal(price) for price in ("116", "116.05", "120.5", "120.5", "126", "126")]
     world.trade("126")
     assert world.statuses == "COMPLETED CANCELLED OPEN"
+
+
+def test_a_step_that_only_trails_is_told_apart() -> None:
+    world = bought(entry(), target(), stop(trailing_gap="4"))
+    before = world.state
+    world.trade("125")
+    assert only_trailed(before, world.state)
+    trailed = world.state
+    world.event(ClosedElsewhere(25, "a person", NOW + 5))
+    assert not only_trailed(trailed, world.state)
+    world.trade("100")
+    assert not only_trailed(trailed, world.state)
 
 
 def test_a_trailing_stop_of_a_short_position_follows_downwards() -> None:

@@ -33,8 +33,10 @@ from schemas.gtt import GttChange, Leg, RuleStatus
 from schemas.orders import FINAL, Order, OrderStatus
 from tests.gtt.gtt_world import TERMS, World, body, entry, stop, target
 
-STEP = Decimal("0.5")
-PRICES = st.integers(-40, 60).map(lambda n: Decimal(120) + n * STEP)
+#: Those at which something happens, and their neighbours.
+PRICES = st.sampled_from(
+    ["95", "100", "107", "108", "110", "119", "120", "121.05", "130", "131", "149.5", "150", "160"]
+)
 PARTS = st.sampled_from([1, 10, 25, 74])
 SIDES = {"BUY": ("ABOVE", "150", "108"), "SELL": ("BELOW", "100", "130")}
 
@@ -58,16 +60,22 @@ class Adversary(RuleBasedStateMachine):
         asked = body(*rules, side=side, product=product)
         self.world = World(asked, terms=terms, last="120", by_itself=False)
         self.old: list[Order] = []  # states as they were told once
+        if how == "now":  # half of its entry is filled
+            self.world.deliver()
+            self.world.fill(self.world.live()[0], 20)
 
     # The market, and time
 
-    @rule(price=PRICES)
-    def trade(self, price: Decimal) -> None:
-        self.world.trade(price)
+    @rule(prices=st.lists(PRICES, min_size=1, max_size=3), prompt=st.booleans())
+    def trade(self, prices: list[str], prompt: bool) -> None:
+        for price in prices:
+            self.world.trade(price)
+            while prompt and self.world.outbox:
+                self.world.deliver()
 
-    @rule(price=PRICES)
-    def trailed_without_a_trade_of_ours(self, price: Decimal) -> None:
-        state = self.world.state
+    @rule(told=PRICES)
+    def trailed_without_a_trade_of_ours(self, told: str) -> None:
+        state, price = self.world.state, Decimal(told)
         stop_at = state.gtt.rule(Leg.STOPLOSS)
         assume(stop_at and (price - stop_at.trigger_price) * state.gtt.transaction_type.sign > 0)
         self.world.event(Trailed(price, self.world.now_ms))
@@ -120,7 +128,8 @@ class Adversary(RuleBasedStateMachine):
         live = self.world.live()
         assume(live)
         self._remember()
-        return live[data.draw(st.integers(0, len(live) - 1))]
+        number: int = data.draw(st.integers(0, len(live) - 1))
+        return live[number]
 
     @rule(data=st.data(), units=st.one_of(st.none(), PARTS))
     def fill(self, data: Any, units: int | None) -> None:

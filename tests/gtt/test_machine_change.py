@@ -50,7 +50,7 @@ def test_while_it_waits_everything_may_change() -> None:
     world.trade("120")
     assert world.live() == []
     world.trade("110")
-    assert (world.only.quantity, world.only.price) == (150, 110)
+    assert (world.only.quantity, world.only.price) == (150, Decimal(110))
 
 
 def test_a_waiting_entry_that_becomes_immediate_goes_out() -> None:
