@@ -77,6 +77,9 @@ class FaultRequest(BaseModel):
     order_late_ms: Wait | None = Field(
         None, description="do what order writes ask so much later; also for whoever has hung up meanwhile"
     )
+    order_pending_ms: Wait | None = Field(
+        None, description="orders are `open pending` so long, by venue time, before they are at the exchange"
+    )
     partial_fills: Count | None = Field(None, description="fill at most so many lots of an order at a time")
     no_fills: bool | None = Field(None, description="no order of the user trades")
 
@@ -99,7 +102,7 @@ ENDED: Final[dict[str, Any]] = {
     **dict.fromkeys(("ignore", "quiet"), ()),
     **dict.fromkeys(("cap", "connections", "skew_ms", "refuse_authorize", "refuse_connect", "refuse_rest"), 0),
     **dict.fromkeys(("refuse_orders", "order_500", "order_lost", "order_unheard", "order_reject"), 0),
-    **dict.fromkeys(("order_slow_ms", "order_late_ms", "partial_fills", "updates_late_ms"), 0),
+    **dict.fromkeys(("order_slow_ms", "order_late_ms", "order_pending_ms", "partial_fills", "updates_late_ms"), 0),
     **dict.fromkeys(("updates_lost", "updates_twice", "updates_reordered"), 0.0),
 }
 
@@ -139,6 +142,7 @@ class Faults:
     order_reject: int = 0
     order_slow_ms: int = 0
     order_late_ms: int = 0
+    order_pending_ms: int = 0
     partial_fills: int = 0
     no_fills: bool = False
     updates_lost: float = 0.0

@@ -49,6 +49,7 @@ _FRAME_MAX = 1 << 20  # of a client's request; the venue's own frames are larger
 _CLOSE_GRACE_S = 2
 _TICK_S = 0.1  # uvicorn counts on ten a second
 FAULTS_PATH: Final = "/sim/faults"
+_WINDOWS: Final = "/sim/"  # not the venue's: there whatever fails
 
 
 async def serve(settings: SimSettings, stop: asyncio.Event) -> None:
@@ -155,6 +156,7 @@ def _told(exchange: Exchange) -> dict[str, Any]:
             {"number": each.number, "instruments": len(each.subscriptions.modes), "frozen": each.frozen}
             for each in connections
         ],
+        "followers": len(exchange.portfolio.followers),
     }
 
 
@@ -167,7 +169,7 @@ class _Line:
         self._cut = cut
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not self._exchange.faults.offline or scope["path"] == FAULTS_PATH:
+        if not self._exchange.faults.offline or scope["path"].startswith(_WINDOWS):
             await self._behind(scope, receive, send)
             return
         self._cut(scope["client"])

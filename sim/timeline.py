@@ -33,7 +33,8 @@ _SEPARATOR: Final = re.compile(r"[;\n]")
 _LINES_MAX: Final = 1000
 #: Where the unit is in the value, the word goes without.
 _WORDS: Final = {
-    name.removesuffix("_ms"): name for name in ("skew_ms", "order_slow_ms", "order_late_ms", "updates_late_ms")
+    name.removesuffix("_ms"): name
+    for name in ("skew_ms", "order_slow_ms", "order_late_ms", "order_pending_ms", "updates_late_ms")
 }
 
 

@@ -5,6 +5,7 @@ place and cancel in turn. What waits is matched when a market interval ends (see
 interval was made: quotes first, then trades, then the stops that those trades have triggered.
 """
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,6 +64,7 @@ class Trading:
         self.portfolio = Portfolio(settings.funds, holdings=_holdings(settings, market))
         self._books: dict[str, Book] = {}  # of instruments in which orders wait
         self._stops: dict[str, list[str]] = {}  # instrument -> orders that wait for their trigger
+        self._on_the_way: list[tuple[int, str]] = []  # a heap of due, order: accepted, not at the exchange yet
         self._listeners: list[Listener] = []
         self._news: deque[Told] = deque()
         self._telling = False
@@ -181,6 +183,10 @@ class Trading:
         if self.ledger.live:
             if update.ts // MINUTE_MS != self._minute:
                 self._keep_hours(update.ts)
+            while self._on_the_way and self._on_the_way[0][0] <= update.ts:
+                order_id = heapq.heappop(self._on_the_way)[1]
+                if order_id in self.ledger.live:
+                    self._arrive(self.ledger.live[order_id], update.ts)
             self._hold_auctions(update.ts)
             self._match(update)
             self._trigger(update)
@@ -251,6 +257,13 @@ class Trading:
             self._put(order.became(Status.REJECTED, at_ms, reason))
             return
         order = self._put(order.became(Status.OPENING, at_ms))
+        if self.faults.order_pending_ms:
+            heapq.heappush(self._on_the_way, (at_ms + self.faults.order_pending_ms, order.order_id))
+        else:
+            self._arrive(order, at_ms)
+
+    def _arrive(self, order: Order, at_ms: int) -> None:
+        """At the exchange."""
         number = f"1100{self.ledger.next_number():012d}"
         self._open(replace(order, exchange_order_id=number, exchange_ms=at_ms), at_ms)
 
@@ -321,7 +334,9 @@ class Trading:
     def _fill(self, fills: list[Fill], at_ms: int) -> None:
         for fill in fills:
             price = Decimal(fill.price) / 100
-            order = self.ledger.filled(self.ledger.live[fill.order_id], fill.quantity, price, at_ms)
+            order = self.ledger.live[fill.order_id]
+            # An order may come between the end of an interval and its matching.
+            order = self.ledger.filled(order, fill.quantity, price, max(at_ms, order.at_ms))
             position, holding = self.portfolio.traded(order, fill.quantity, price)
             self._news.append(order)
             self._news.append(position)
@@ -351,6 +366,8 @@ class Trading:
     def _why_not_modified(self, order: Order, wanted: Order, alive: Status, at_ms: int) -> str:
         if reason := self._why_not_touched(order, at_ms):
             return reason
+        if alive is Status.OPENING:
+            return "The order is not at the exchange yet"
         if wanted.quantity <= order.filled_quantity:
             return f"Quantity {wanted.quantity} is not above the filled quantity {order.filled_quantity}"
         late_stops = alive is Status.OPEN or self.settings.late_stops == "release"
@@ -416,8 +433,7 @@ class Trading:
             if starts[place] < ends[place]:
                 price = round(float(trades.price[starts[place]]) * 100)
                 units = int(trades.quantity[starts[place] : ends[place]].sum())
-                at_ms = int(trades.ts[ends[place] - 1])
-                self._fill(self._books[key].printed(price, units, most=self._most_of(key)), at_ms)
+                self._fill(self._books[key].printed(price, units, most=self._most_of(key)), update.ts)
             self._tidy(key)
 
     def _trigger(self, update: Update) -> None:
