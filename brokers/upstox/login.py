@@ -9,10 +9,10 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from brokers.upstox.auth import DIALOG_PATH, TokenStore, claims, exchange_code, expires_ms, is_clean
+from brokers.upstox.auth import DIALOG_PATH, TokenStore, claims, exchange_code, expires_ms, is_clean, user_of
 from brokers.upstox.rest import PROFILE_PATH, NeedsLogin, VenueError, payload, translated
 from bus.settings import Settings
-from schemas.errors import Misconfigured, Rejected
+from schemas.errors import Misconfigured, Rejected, Unavailable
 
 #: How long a login that was begun may take.
 STATE_S: Final = 600
@@ -66,9 +66,17 @@ def dialog_url(settings: Settings, state: str) -> str:
 
 
 async def with_code(client: httpx.AsyncClient, settings: Settings, tokens: TokenStore, code: str) -> LoggedIn:
-    """Exchange the code of the dialog, look whose token that is, keep it."""
+    """Exchange the code of the dialog, look whose token that is, keep it. The code is spent by then: where the venue
+    cannot say at the moment whose the token is, it is kept, too."""
     token = await exchange_code(client, settings, code)
-    return await keep(client, settings, tokens, token)
+    try:
+        found = await who(client, settings, token)
+    except NeedsLogin:
+        raise
+    except (Unavailable, VenueError):
+        found = LoggedIn(user_of(token), "", expires_ms(token))
+    tokens.save(token)
+    return found
 
 
 async def keep(client: httpx.AsyncClient, settings: Settings, tokens: TokenStore, token: str) -> LoggedIn:

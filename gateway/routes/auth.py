@@ -25,7 +25,7 @@ from gateway import problems
 from gateway.access import MayChange
 from gateway.context import Gateway, Here
 from gateway.problems import Problem
-from schemas.errors import Misconfigured, Unavailable
+from schemas.errors import Misconfigured, Rejected, Unavailable
 
 log = structlog.get_logger("login")
 
@@ -103,7 +103,7 @@ async def callback(
     """The venue sends the browser here. The code is exchanged for a token, which is kept encrypted and never shown."""
     try:
         found = await _finished(here, state, code, error)
-    except (Problem, Unavailable, Misconfigured) as failure:
+    except (Problem, Unavailable, Rejected, Misconfigured) as failure:
         problem = problems.of(failure)
         log.warning("a login has failed", why=problem.detail)
         if not _for_people(request):

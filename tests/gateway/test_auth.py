@@ -13,6 +13,7 @@ import orjson
 from brokers.upstox.auth import TokenStore
 from bus.settings import Settings
 from sim.exchange import Exchange
+from sim.faults import FaultRequest
 from sim.server import running as sim_running
 from sim.settings import SimSettings
 from tests.conftest import settings_in
@@ -151,6 +152,17 @@ async def test_while_the_venue_is_away_a_login_says_so(tmp_path: Path, redis_url
         answer = await house.http.get("/callback", params={"state": begun["state"], "code": "123456"}, headers=PEOPLE)
         assert answer.status_code == 503
         assert "does not answer" in answer.text
+
+
+async def test_a_token_whose_user_the_venue_cannot_tell_just_now_is_kept(
+    tmp_path: Path, redis_url: str, postgres_url: str
+) -> None:
+    async with logging_in(tmp_path, redis_url, postgres_url) as (house, exchange):
+        back = await approved(house, (await house.http.get(f"{API}/auth/login")).json())
+        exchange.order_fault(FaultRequest(refuse_rest=503))
+        page = await house.http.get("/callback", params=back, headers=PEOPLE)
+        assert "Logged in as SIM001" in page.text
+        assert store(tmp_path).current()
 
 
 async def test_a_logout_ends_the_token_at_the_venue_and_here(tmp_path: Path, redis_url: str, postgres_url: str) -> None:

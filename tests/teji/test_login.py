@@ -18,6 +18,7 @@ from sim.exchange import Exchange
 from sim.server import running
 from sim.settings import SimSettings
 from tests.conftest import settings_in
+from tests.gateway.house import running as gateway
 from tests.teji.commands import DEADLINE_S, ROOT, command, environment, teji
 
 
@@ -134,6 +135,32 @@ async def test_a_token_from_standard_input_is_kept_when_the_venue_takes_it(tmp_p
     assert "Logged in as Simulated Trader (SIM001)" in good.stdout
     assert token not in good.stdout + good.stderr
     assert TokenStore(settings_in(tmp_path / ".teji")).current() == token
+
+
+async def test_where_a_gateway_waits_at_the_redirect_uri_the_login_goes_through_it(
+    tmp_path: Path, redis_url: str, postgres_url: str
+) -> None:
+    port, secret = free_port(), "0123456789-0123456789-0123456789"
+    home = tmp_path / ".teji"
+    async with running(SimSettings(port=0, instruments=30, approval_s=0.05)) as exchange:
+        app = app_of(exchange, port) | {"TEJI_NOTIFIER_SECRET": secret}
+        given = {name.lower(): value for name, value in app.items()}
+        servers = {"redis_url": redis_url, "database_url": postgres_url, "teji_port": port}
+        async with gateway(settings_in(home, **servers, **given)):
+            async with logging_in(tmp_path, **app) as started:
+                page = await visit(await started.link())
+                code, out, _ = await started.end()
+            assert (page.json()["logged_in"], code) == (True, 0)
+            assert "Logged in as SIM001, until" in out
+            first = TokenStore(settings_in(home)).current()
+
+            exchange.account.notifier_url = f"http://127.0.0.1:{port}/api/v1/auth/notify/{secret}"
+            async with logging_in(tmp_path, "--push", "--json", **app) as started:
+                code, out, err = await started.end()
+            assert (code, json.loads(out)["user"]) == (0, "SIM001")
+            assert "Approve the login" in err
+            assert "notifier URL that is registered" not in err
+            assert TokenStore(settings_in(home)).current() not in (None, first)
 
 
 @pytest.mark.parametrize(
