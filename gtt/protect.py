@@ -83,12 +83,13 @@ def limit_price(
 ) -> Decimal | None:
     """The limit of a market order, not rounded yet; None where no price is known.
 
-    `urgent`: an exit. It goes as far as the other side of the book, within three times its percentage.
+    A tick away from the price at least: of a cheap option the percentage is less. `urgent`: an exit. It goes as far as
+    the other side of the book, within three times its percentage.
     """
     base = reference(side, ltp=ltp, bid=bid, ask=ask)
     if base is None:
         return None
-    away = percent(instrument, base, asked) / _HUNDRED
+    away = distance(instrument, base, asked)
     limit = _beyond(side, base, away)
     touch = ask if side is Side.BUY else bid
     if urgent and touch is not None and touch > 0:
@@ -101,12 +102,17 @@ def limit_price(
 
 
 def stop_limit(instrument: Instrument, side: Side, trigger_price: Decimal, asked: Decimal) -> Decimal:
-    """The limit of an SL-M order, which becomes SL; not rounded yet."""
-    return _beyond(side, trigger_price, percent(instrument, trigger_price, asked) / _HUNDRED)
+    """The limit of an SL-M order, which becomes SL, a tick away at least; not rounded yet."""
+    return _beyond(side, trigger_price, distance(instrument, trigger_price, asked))
 
 
-def _beyond(side: Side, price: Decimal, part: Decimal) -> Decimal:
-    return max(price * (1 + side.sign * part), ZERO)
+def distance(instrument: Instrument, price: Decimal, asked: Decimal) -> Decimal:
+    """Rupees between a price and the limit that protects from it."""
+    return max(price * percent(instrument, price, asked) / _HUNDRED, Decimal(repr(instrument.tick_size)))
+
+
+def _beyond(side: Side, price: Decimal, away: Decimal) -> Decimal:
+    return max(price + side.sign * away, ZERO)
 
 
 class Rest(StrEnum):

@@ -58,12 +58,10 @@ def terms_of(
         if asked != AUTOMATIC and not 0 < asked <= _PROTECTION_MAX:
             return f"a {kind.value} order needs a protection of -1, or of more than 0 to 25 percent, not {asked}"
     if kind is OrderType.MARKET:
-        found = limit_price(
-            instrument, side, ltp=market.ltp, bid=market.bid, ask=market.ask, asked=asked, urgent=reduces
-        )
+        found = _protected(market, instrument, side, asked, urgent=reduces)
         if found is None:
             return "no price is known to protect a market order with"
-        kind, price, trigger = OrderType.LIMIT, _into(band_of(market, instrument), found), ZERO
+        kind, price, trigger = OrderType.LIMIT, found, ZERO
     elif kind is OrderType.SL_M:
         if trigger <= 0:
             return "an SL-M order needs a trigger_price"
@@ -72,6 +70,20 @@ def terms_of(
         trigger = ZERO if kind is OrderType.LIMIT else trigger
         price = _reachable(market, side, price) if reduces else price
     return _rounded(proposal, market, kind, price, trigger, tick, protects)
+
+
+def protected_price(
+    market: Market, instrument: Instrument, side: Side, asked: Decimal, *, urgent: bool
+) -> Decimal | None:
+    """A market order's limit by the prices of now, inside the band and in ticks; None where no price is known."""
+    price = _protected(market, instrument, side, asked, urgent=urgent)
+    tick = tick_of(instrument)
+    return None if price is None else max(to_tick(price, tick, up=side is Side.SELL), tick)
+
+
+def _protected(market: Market, instrument: Instrument, side: Side, asked: Decimal, *, urgent: bool) -> Decimal | None:
+    found = limit_price(instrument, side, ltp=market.ltp, bid=market.bid, ask=market.ask, asked=asked, urgent=urgent)
+    return None if found is None else _into(band_of(market, instrument), found)
 
 
 def _plain(proposal: Proposal, market: Market, instrument: Instrument) -> Terms | str:

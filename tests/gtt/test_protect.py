@@ -79,14 +79,22 @@ def test_an_entry_pays_no_more_than_its_percentage_and_an_exit_no_more_than_thre
 ) -> None:
     base = reference(side, ltp=ltp, bid=bid, ask=ask)
     assert base is not None
-    away = percent(SHARE, base, asked) / 100
+    away = max(base * percent(SHARE, base, asked) / 100, D("0.05"))
     quiet, urgent = (
         limit_price(SHARE, side, ltp=ltp, bid=bid, ask=ask, asked=asked, urgent=each) for each in (False, True)
     )
-    assert quiet == base * (1 + side.sign * away)
+    assert quiet == max(base + side.sign * away, D(0))
     assert urgent is not None
     assert (urgent - quiet) * side.sign >= 0
-    assert (urgent - base) * side.sign <= base * away * 3
+    assert (urgent - base) * side.sign <= away * 3
+
+
+def test_a_cheap_option_is_protected_by_a_tick_at_least() -> None:
+    """15 % of 0.30 is less than a tick, and a limit at the last price would meet nobody."""
+    for side, limit in ((Side.BUY, D("0.35")), (Side.SELL, D("0.25"))):
+        found = limit_price(CALL, side, ltp=D("0.3"), bid=D("0.3"), ask=D("0.35"), asked=AUTOMATIC, urgent=False)
+        assert found == limit
+    assert stop_limit(CALL, Side.SELL, D("0.3"), AUTOMATIC) == D("0.25")
 
 
 def test_the_limit_of_a_stop_is_off_its_trigger() -> None:

@@ -12,7 +12,7 @@ from bus.settings import Freeze
 from gtt.limits import Limits
 from gtt.risk import Approved, Market, Origin, Proposal, Refused, Standing, Tally, Units, breach, check
 from gtt.risk_exposure import plain, rupees
-from gtt.risk_terms import slices_of
+from gtt.risk_terms import protected_price, slices_of
 from market.instruments import Instrument
 from market.sessions import Phase
 from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode
@@ -98,6 +98,17 @@ def test_a_market_sale_of_almost_nothing_still_has_a_price() -> None:
     )
     assert isinstance(answer, Approved)
     assert answer.price == D("0.05")
+
+
+def test_the_price_of_a_chase_is_that_of_the_check() -> None:
+    for side in Side:
+        order = proposal(side=side, order_type=OrderType.MARKET, protection=D(25), atr=D(1), stop=None)
+        of = market(band=(D(90), D(110)))
+        answer = check(order, of, standing(), WIDE)
+        assert isinstance(answer, Approved)
+        assert protected_price(of, SHARE, side, D(25), urgent=False) == answer.price
+    nothing = market(ltp=None, bid=None, ask=None)
+    assert protected_price(nothing, SHARE, Side.BUY, D(25), urgent=False) is None
 
 
 def test_an_sl_m_order_becomes_sl_with_a_protected_limit() -> None:
