@@ -132,8 +132,8 @@ def test_a_market_exit_reaches_for_the_other_side_of_the_book_within_bounds() ->
         assert isinstance(answer, Approved)
         return answer.price
 
-    assert limit("99.95") == D(98)  # 2 % below the bid, 97.951
-    assert limit("97") == D("95.1")  # 95.06
+    assert limit("99.95") == D("97.95")  # Rs 2 below the bid
+    assert limit("97") == D(95)
     assert limit("85") == D(94)  # three times 2 %, not further
 
 
