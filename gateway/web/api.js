@@ -7,9 +7,12 @@ const FIRST_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
 
 export class Problem extends Error {
-  constructor(status, detail) {
+  /** `rule`: which check refused; `errors`: [{field, message}]. */
+  constructor(status, detail, { rule = "", errors = [] } = {}) {
     super(detail);
     this.status = status;
+    this.rule = rule;
+    this.errors = errors;
   }
 
   /** Whether the same request may succeed later. */
@@ -35,6 +38,33 @@ async function get(path, parameters = {}, signal = undefined, limitMs = ANSWER_W
   } finally {
     limited.end();
   }
+}
+
+/** Ask for a change: {status, body}. The same key is one change, however often it is sent. */
+export async function change(method, path, { body, query, key } = {}) {
+  const text = query ? `?${new URLSearchParams(query)}` : "";
+  const headers = { "Idempotency-Key": key ?? newKey() };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const limited = within(ANSWER_WITHIN_MS);
+  const request = { method, headers, signal: limited.signal, body: body === undefined ? undefined : JSON.stringify(body) };
+  try {
+    const response = await fetch(`${BASE}${path}${text}`, request);
+    const told = await response.json().catch(() => null);
+    if (!response.ok) {
+      throw new Problem(response.status, told?.detail ?? `the gateway answered ${response.status}`, told ?? {});
+    }
+    return { status: response.status, body: told };
+  } catch (error) {
+    if (error instanceof Problem) throw error;
+    throw new Problem(0, "the gateway does not answer");
+  } finally {
+    limited.end();
+  }
+}
+
+/** An idempotency key. Not randomUUID: that is for pages of https and of this machine only. */
+export function newKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** A signal that aborts with another, or with a Problem once the time is up. */
@@ -77,6 +107,14 @@ function pause(ms, signal) {
 /** A gateway without Redis answers 503, with the same body. */
 export const health = () => get("/health", {}, undefined, HEALTH_WITHIN_MS);
 
+export const trading = () => get("/trading");
+export const risk = (mode) => get("/risk", { mode });
+export const funds = (mode) => get("/funds", { mode });
+export const orders = () => get("/orders/");
+export const gtts = () => get("/gtt/");
+export const positions = () => get("/positions");
+export const trades = () => get("/trades");
+
 export const search = (query, limit, signal) => get("/instruments", { query, limit }, signal);
 
 export const instrument = (key, signal) => get(`/instruments/${encodeURIComponent(key)}`, {}, signal);
@@ -108,3 +146,5 @@ export const candlesUrl = (keys, interval = "1m") => (
   `${BASE}/stream/candles?instruments=${list(keys)}${interval === "1m" ? "" : `&interval=${interval}`}`);
 
 export const eventsUrl = () => `${BASE}/stream/events`;
+
+export const ordersUrl = () => `${BASE}/stream/orders`;

@@ -2,18 +2,22 @@
 //
 // `live` carries the ticks of everything in sight (list, chart, chain), `candles` the minutes of the charted instrument
 // and the chains of what the table of strikes shows, a second `candles` bars of another length where those are charted,
-// `events` the state of the feed. At most four connections: a browser gives a host six, and REST wants some too.
+// `events` the state of the feed and halts, `orders` what becomes of orders. At most five connections: a browser gives a
+// host six, and REST wants one too.
 
 import * as api from "./api.js";
 import { Book, VenueClock } from "./book.js";
 import { Chaining } from "./chaining.js";
 import { Charting } from "./charting.js";
 import { Directory, NIFTY } from "./directory.js";
-import { byId, make, painter, recall, setData, setText } from "./dom.js";
+import { byId, make, painter, recall, remember, setData, setText } from "./dom.js";
 import { arrow, change, date, dayNumber, decimalsOf, number, percent, time, title } from "./format.js";
+import { Killswitch } from "./killswitch.js";
 import { Listing } from "./listing.js";
 import { coverage, phase, summary } from "./status.js";
 import { Stream } from "./stream.js";
+import { Ticketing } from "./ticketing.js";
+import { Trading } from "./trading.js";
 
 const REPOINT_MS = 150;
 const HEALTH_EVERY_MS = 5_000;
@@ -43,6 +47,9 @@ class App {
   #listing;
   #charting;
   #chaining;
+  #trading;
+  #ticketing;
+  #switch;
   #live;
   #events;
 
@@ -71,6 +78,11 @@ class App {
         this.#select(this.#charting.key);
       },
     });
+    this.#trading = new Trading(browser, this.#directory, {
+      ...told, frame: this.#frame, mode: () => this.#switch.mode,
+    });
+    this.#ticketing = new Ticketing(told);
+    this.#switch = new Killswitch({ mode: (mode) => this.#ticketing.modes(mode) });
     this.#live = new Stream(browser, { tick: (quote) => this.#tick(quote), gap: () => this.#charting.gap() }, {
       fresh: () => this.#charting.gap(), refused: () => this.#reconsider(),
     }, FRESH_AFTER_MS);
@@ -86,6 +98,7 @@ class App {
     setInterval(() => { if (!document.hidden) this.#checkHealth(); }, HEALTH_EVERY_MS);
     setInterval(() => this.#tellTime(), CLOCK_EVERY_MS);
     this.#charting.open(chosenInAddress() || recall("charted", NIFTY));
+    this.#switch.check().then(() => this.#trading.start());
     await this.#listing.start();
     await this.#chaining.offer(this.#listing.keys, this.#charting.key);
   }
@@ -99,6 +112,8 @@ class App {
       root.dispatchEvent(new CustomEvent("themechoice", { detail }));
     });
     document.querySelector(".views").addEventListener("click", (event) => this.#show(event.target.dataset.show));
+    byId("lower").addEventListener("click", (event) => this.#lower(event.target.dataset.lower));
+    this.#lower(recall("lower", "chain"));
     document.addEventListener("keydown", (event) => {
       const isTyping = event.target.closest("input, select, textarea");
       if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -123,6 +138,16 @@ class App {
     }
   }
 
+  /** On a laptop the chain or the trading panel is below the chart. */
+  #lower(part) {
+    if (!["chain", "trade"].includes(part)) return;
+    document.body.dataset.lower = part;
+    remember("lower", part);
+    for (const button of byId("lower").querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(button.dataset.lower === part));
+    }
+  }
+
   /** The choice goes by way of the address, so that it can be kept, sent and gone back from. */
   #choose(key) {
     this.#show("chart");
@@ -140,6 +165,7 @@ class App {
   #chosen(instrument) {
     this.#describe();
     this.#repoint();
+    this.#ticketing.point(instrument);
     const { key } = instrument;
     if (this.#chaining.has(key) && this.#chaining.underlying !== key) this.#chaining.open(key);
   }
@@ -159,6 +185,7 @@ class App {
   }
 
   #event(event) {
+    if (event.kind === "halt" || event.kind === "resume") this.#switch.check();
     if (event.kind !== "feed") return;
     this.#learn({ ...event.data, ts: event.ts });
     this.#tellStatus();
@@ -203,7 +230,7 @@ class App {
     this.#repointing = setTimeout(() => {
       // Only keys that are known to exist: one that does not would have the whole stream refused.
       const charted = this.#charting.instrument ? [this.#charting.key] : [];
-      const keys = new Set([...this.#listing.keys, ...charted, ...this.#chaining.keys]);
+      const keys = new Set([...this.#listing.keys, ...charted, ...this.#chaining.keys, ...this.#trading.keys]);
       if (keys.size) this.#live.point(api.liveUrl([...keys].sort()));
     }, REPOINT_MS);
   }
@@ -217,6 +244,7 @@ class App {
       await this.#charting.refresh();
       await this.#listing.refresh();
       await this.#chaining.offer(this.#listing.keys, this.#charting.key);
+      await this.#trading.reload();
     } finally {
       this.#isReconsidering = false;
     }
@@ -227,9 +255,13 @@ class App {
   #paint(nowMs) {
     this.#charting.draw(); // first: text on a canvas has the browser settle whatever has changed in the page before it
     const changed = this.#book.takeChanged();
+    this.#trading.paint(changed);
     if (!changed.size) return;
     for (const key of changed) this.#listing.update(key, this.#book.get(key), nowMs);
-    if (changed.has(this.#charting.key)) this.#charting.showQuote();
+    if (changed.has(this.#charting.key)) {
+      this.#charting.showQuote();
+      this.#ticketing.quote();
+    }
     this.#chaining.update(changed, nowMs);
   }
 
