@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -19,10 +20,12 @@ from brokers.venue import VenueOrder
 from bus import postgres
 from gtt import facts
 from gtt.facts import Fact, What
+from gtt.gtt_state import GttState
 from gtt.journal import PostgresJournal
 from gtt.journal_rows import Numbered
 from gtt.risk_types import Check, Origin, Verdict
 from schemas.errors import Misconfigured
+from schemas.gtt import Engine, Gtt, GttType, Leg, RuleState, RuleStatus, TriggerType
 from schemas.money import Charges
 from schemas.orders import (
     Fill,
@@ -34,6 +37,7 @@ from schemas.orders import (
     Side,
     TradingMode,
     Validity,
+    gtt_id_of,
     order_id_of,
 )
 from teji import audit_orders
@@ -293,6 +297,66 @@ async def test_what_is_not_resolved(postgres_url: str, told: Any, now_ms: int, w
     assert len(whys(report)) == bool(why)
     assert whys(report) == [each for each in whys(report) if each.startswith(why or "?")]
     assert ("UNRESOLVED: " in words(report)) is bool(why and report.stories.orders)
+
+
+def gtt(gtt_id: str, status: RuleStatus, entered: int) -> GttState:
+    rule = RuleState(
+        strategy=Leg.ENTRY,
+        status=status,
+        trigger_type=TriggerType.BELOW,
+        trigger_price=D(99),
+        transaction_type=Side.BUY,
+    )
+    return GttState(
+        gtt=Gtt(
+            gtt_order_id=gtt_id, type=GttType.SINGLE, exchange="NSE_EQ", quantity=100, product=Product.INTRADAY,
+            instrument_token=KEY, instrument=KEY, transaction_type=Side.BUY, created_at=TEN * 1000,
+            expires_at=END_MS * 1000, rules=(rule,), intent_id="command:9", mode=PAPER, engine=Engine.VENUE,
+            entered=entered, live=True, ts=TEN,
+        )
+    )  # fmt: skip
+
+
+async def test_a_gtt_is_told_with_its_calls_and_orders(postgres_url: str) -> None:
+    of, one = gtt_id_of("command:9"), Telling(f"gtt:{gtt_id_of('command:9')}:ENTRY:1")
+    about: dict[str, Any] = {"account": PAPER, "gtt_id": of}
+    call = {"what": What.PLACE_GTT, "attempt": 1}
+    scheduled, done = gtt(of, RuleStatus.SCHEDULED, 0), gtt(of, RuleStatus.COMPLETED, 100)
+    orders = [fact.model_copy(update={"orders": (one.order(gtt_id=of),)}) for fact in one.whole()[:1]]
+    told: list[Fact] = [
+        facts.GttAccepted(ts=TEN - 86_400_000, intent_id="command:9", state=scheduled, **about),
+        facts.Sending(ts=TEN, request={"quantity": 100}, **about, **call),
+        facts.Lost(ts=TEN + 1, reason="no answer", arrival_ts=TEN + 2, **about, **call),
+        *orders,
+        *one.whole()[1:],
+        facts.GttChanged(ts=TEN + 99, state=done, why="filled", **about),
+    ]
+    report = await audited(postgres_url, told)
+    assert [(each.of, each.why) for each in report.open_ends] == [
+        (of, "nobody knows what became of the request to place it")
+    ]
+    text = words(report)
+    assert f"{of}  paper  BUY 100 {KEY}, watched by venue" in text
+    assert "gtt accepted 0 entered, 0 exited; ENTRY SCHEDULED at 99" in text  # the day before
+    assert "gtt changed  100 entered, 0 exited; ENTRY COMPLETED at 99 (filled)" in text
+    assert f"orders {one.ids[0]}" in text
+    async with postgres.open_pool(postgres_url, size=1) as pool:
+        await PostgresJournal(pool, 1).append(
+            [Numbered(len(told) + 1, facts.Found(ts=TEN + 5, venue_gtt_id="G1", **about))]
+        )
+    report = await audit_orders.audited(postgres_url, Options(on=ON, order=of), TEN + 3_600_000)
+    assert (report.open_ends, list(report.stories.orders)) == ([], one.ids)
+
+
+async def test_a_long_day_takes_seconds(postgres_url: str) -> None:
+    """A thousand orders: read as they come, folded once."""
+    told = [fact for number in range(1_000) for fact in Telling(f"signal:{number}", TEN + number).whole()]
+    async with journal(postgres_url, told):
+        start = time.process_time()
+        report = await audit_orders.audited(postgres_url, Options(on=ON), TEN + 3_600_000)
+        spent_s = time.process_time() - start
+    assert len(report.stories.orders) == 1_000
+    assert spent_s < 4
 
 
 async def test_days_meet_at_midnight_of_india(postgres_url: str) -> None:
