@@ -5,7 +5,6 @@ behind it are read again.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,9 +23,6 @@ from schemas.gtt import Engine, GttBody, GttChange, Leg, RuleState, RuleStatus
 from schemas.money import ZERO
 from schemas.orders import Order, OrderStatus, OrderType, Product, TradingMode, gtt_id_of
 
-_DAY_US: Final = 86_400_000_000
-_IST_US: Final = 19_800_000_000
-_LONG_DAYS: Final = 365
 _AGAIN_MS: Final = 1_000  # an exit that our own check turned down is tried again after so long
 
 
@@ -67,7 +63,7 @@ def accepted(
             segment=instrument.segment,
             trading_symbol=instrument.trading_symbol,
             now_ms=here.now_ms,
-            expires_us=expires_us(body.product, here.today),
+            expires_us=machine.expiry_us(body.product, here.market_ms),
             terms=terms_of(instrument, here.venues[mode]),
             last=here.price(body.instrument_token),
         )
@@ -130,13 +126,6 @@ def engine_for(body: GttBody, setting: Engine, can: Capabilities) -> tuple[Engin
     if body.rule(Leg.ENTRY) is None and not can.gtt_exit_only:
         return Engine.OURS, f"our engine watches: at {can.venue} a GTT begins with an ENTRY"
     return Engine.VENUE, ""
-
-
-def expires_us(product: Product, today: date) -> int:
-    """Product I: the end of that day. Others: of the last day of a year."""
-    midnight_us = (today.toordinal() - date(1970, 1, 1).toordinal()) * _DAY_US - _IST_US
-    days = 0 if product is Product.INTRADAY else _LONG_DAYS
-    return midnight_us + (days + 1) * _DAY_US - 1_000_000
 
 
 def terms_of(instrument: Instrument, can: Capabilities) -> gtt_state.Terms:
@@ -485,7 +474,7 @@ def is_decided(here: Here, gtt_id: str) -> bool:
     if record is None:
         return True
     if not record.ours:
-        return record.call is None and record.asked is None
+        return record.asked is None or not record.state.gtt.live
     waiting = (OrderStatus.CHECKED, OrderStatus.SENDING)
     children = (here.book.orders.get(child.order_id) for child in record.state.children)
     return not any(child is not None and child.order.status in waiting for child in children)

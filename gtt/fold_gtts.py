@@ -49,7 +49,9 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
     elif isinstance(fact, facts.Denied):
         record.call, record.not_before_ts = None, fact.ts
     else:
-        record.call = record.asked = record.request = None
+        record.call = None
+        if record.asked is fact.what:  # else something else was asked for meanwhile
+            record.asked = record.request = None
         if isinstance(fact, facts.TurnedDown):
             record.code, record.words = fact.code, fact.words
         if isinstance(fact, facts.Answered) and fact.what is What.PLACE_GTT:
@@ -59,6 +61,8 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
 
 def _at_the_venue(book: Book, gtt_id: str, venue_gtt_id: str, ts: int) -> None:
     record = book.gtts[gtt_id]
-    record.call = record.asked = record.request = None
+    record.call = None
+    if record.asked is What.PLACE_GTT:
+        record.asked = record.request = None
     gtt = record.state.gtt.model_copy(update={"venue_gtt_order_id": venue_gtt_id, "ts": ts})
     record.state = record.state.model_copy(update={"gtt": gtt})

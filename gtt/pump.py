@@ -46,7 +46,11 @@ def _give_up(here: Here, mode: TradingMode) -> None:
         elif not record.reduces and (why := _too_late(here, record)):
             desk_orders.ended(here, record, OrderStatus.REJECTED, why)
     for gtt in list(here.book.gtts.values()):
-        if gtt.state.gtt.mode is mode and gtt.asked is What.PLACE_GTT and gtt.call is None and _is_old(here, gtt):
+        if gtt.state.gtt.mode is not mode or gtt.asked is None or gtt.call is not None or not gtt.state.gtt.live:
+            continue
+        if gtt.asked is What.CANCEL_GTT and not gtt.state.gtt.venue_gtt_order_id:
+            desk_gtts.ended(here, gtt, RuleStatus.CANCELLED, "cancelled; it never reached the venue")
+        elif gtt.asked is What.PLACE_GTT and _is_old(here, gtt):
             desk_gtts.ended(here, gtt, RuleStatus.FAILED, f"it never reached the venue: {gtt.words or 'no answer'}")
 
 
@@ -75,6 +79,8 @@ def _wishes(here: Here, mode: TradingMode) -> Iterator[_Wish]:
     for gtt in here.book.gtts.values():
         told = gtt.state.gtt
         if gtt.asked is None or told.mode is not mode or gtt.call is not None or gtt.not_before_ts > here.now_ms:
+            continue
+        if not told.live:
             continue
         if gtt.asked is What.PLACE_GTT or told.venue_gtt_order_id:
             yield _Wish(_rank(gtt.asked, False), told.created_at // 1000, gtt.asked, gtt)
