@@ -43,6 +43,7 @@ from schemas.errors import Misconfigured
 _WRITERS: Final = 4
 _READERS: Final = 4
 _RETRY_AFTER_MAX_S: Final = 300.0
+_IDLE_MAX_S: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +103,33 @@ class _Call:
 _current = threading.local()
 
 
-class _Line(HTTPConnection):
-    """Notes when something of a request leaves."""
+class _Marked:
+    """Notes when something of a request leaves. One that has been idle for long is not trusted with an order: what
+    stands between may have forgotten it, and then nobody answers."""
+
+    sock: Any
+    connect: Any
+    _used_s = 0.0
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()  # the library would too, but then it is too late to say that nothing has left
         _current.call.leave(self.sock)
-        super().send(data)
+        self._used_s = clock.monotonic_s()
+        super().send(data)  # type: ignore[misc]
+
+    @property
+    def is_connected(self) -> bool:
+        fresh = clock.monotonic_s() - self._used_s < _IDLE_MAX_S
+        return fresh and bool(super().is_connected)  # type: ignore[misc]
 
 
-class _SecureLine(HTTPSConnection):
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        _current.call.leave(self.sock)
-        super().send(data)
+class _Line(_Marked, HTTPConnection):
+    pass
+
+
+class _SecureLine(_Marked, HTTPSConnection):
+    pass
 
 
 class _Pool(urllib3.HTTPConnectionPool):
@@ -206,13 +218,11 @@ class Sdk:
             pool.shutdown(wait=False, cancel_futures=True)
         self._rest.close()
 
-    async def call(
-        self, request: Callable[..., Any], *args: Any, writes: bool, token: str, **kw: Any
-    ) -> Answer | Failure:
+    async def call(self, request: Callable[[], Any], *, token: str, writes: bool) -> Answer | Failure:
         """Make a call of the SDK, once. Never raises for what happens on the way."""
         call = _Call(token, clock.monotonic_s() + self._timeout_s / 2, writes=writes)
         pool = self._writers if writes else self._readers
-        future = asyncio.get_running_loop().run_in_executor(pool, lambda: _run(call, lambda: request(*args, **kw)))
+        future = asyncio.get_running_loop().run_in_executor(pool, _run, call, request)
         try:
             done, _ = await asyncio.wait({future}, timeout=self._timeout_s)
         except asyncio.CancelledError:
@@ -230,7 +240,7 @@ def _run(call: _Call, request: Callable[[], Any]) -> Answer | Failure:
         answer: Answer = request()
         return answer
     except _Abandoned:
-        return Failure("its time was over", left=False)
+        return Failure("its time was over", call.left)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         return Failure(_words(error), call.left)
     finally:

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from brokers.upstox import sdk
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.orders import UpstoxOrders
 from brokers.upstox.outcome import NoLogin
@@ -163,6 +164,17 @@ async def test_an_idle_line_that_the_venue_has_closed_costs_no_order(tmp_path: P
                     await asyncio.sleep(0.001)
             await asyncio.sleep(0)
         assert len(server.requests) == 3
+
+
+async def test_a_line_that_was_idle_for_long_is_not_trusted_with_an_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with dying(At.NEVER, http(200, TAKEN)) as server, venue_at(tmp_path, server.url, 2.0) as venue:
+        for idle_max_s, connections in ((25.0, 1), (25.0, 1), (0.0, 2), (25.0, 2)):
+            monkeypatch.setattr(sdk, "_IDLE_MAX_S", idle_max_s)
+            await venue.place(ORDER)
+            assert server.connections == connections
+        assert len(server.requests) == 4
 
 
 async def test_one_that_finds_no_free_thread_in_its_time_was_not_sent_and_never_is(tmp_path: Path) -> None:
