@@ -4,7 +4,7 @@ Premiums and margins are blocked as long as the position lives. A loss is gone a
 next day on, and so can most of the money for sold shares at once.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any, Final
@@ -86,6 +86,23 @@ class Portfolio:
     def needed(self, order: Order, units: int, last: Prices) -> Decimal:
         """What so many units of the order block."""
         return _blocked(order.instrument, order.product, units if order.is_buy else -units, _price(order, last), last)
+
+    def shortfall(self, order: Order, before: Order | None, others: Collection[Order], last: Prices) -> str:
+        """Why money or shares do not suffice for an order beside the others; empty: they do. What reduces a position,
+        or costs no more than the order did `before` its change, needs nothing."""
+        if not order.is_buy and order.product == DELIVERY and not order.instrument.is_derivative:
+            selling = sum(each.pending_quantity for each in others if _side(each) == _side(order))
+            sellable = max(self.sellable(order.instrument.key) - selling, 0)
+            if order.pending_quantity > sellable:
+                return f"Insufficient holdings: {order.pending_quantity} to sell, {sellable} there"
+        needed = self.needed(order, self.opens(order, others), last)
+        blocked = self.needed(before, self.opens(before, others), last) if before else ZERO
+        if needed <= blocked:
+            return ""
+        available = self.funds(others, last).available
+        if needed > available:
+            return f"Insufficient funds: {needed} required, {available} available. Add {needed - available}"
+        return ""
 
     def funds(self, waiting: Iterable[Order], last: Prices) -> Funds:
         """With what `waiting` orders block."""

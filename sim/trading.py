@@ -12,20 +12,17 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
-import numpy as np
-
 from market.instruments import Instrument
 from schemas.errors import Misconfigured
 from sim import order_body, phases, rules
 from sim.account import Account
-from sim.auctions import Auction
-from sim.book import depth
 from sim.errors import ApiError
 from sim.faults import Faults
+from sim.floor import Floor
 from sim.hours import MINUTE_MS, Hours, day_of
 from sim.ledger import Ledger
 from sim.market import Market, Update
-from sim.matching import Book, Fill, Level, Resting
+from sim.matching import Fill
 from sim.orders import (
     AFTER_MARKET,
     IOC,
@@ -41,16 +38,14 @@ from sim.orders import (
     decimal,
 )  # fmt: skip
 from sim.phases import Stage
-from sim.portfolio import DELIVERY, Funds, Portfolio
+from sim.portfolio import Funds, Portfolio
 from sim.positions import Holding, Position
-from sim.rules import Quote
 from sim.settings import SimSettings
 
 #: Every change, one after the other: a state of an order, a position after a fill, a holding after a sale.
 Told = Order | Position | Holding
 Listener = Callable[[Told], None]
 
-_LEVELS: Final = 30  # what the fullest mode of the feed shows
 _SLICES_MAX: Final = 25
 _SESSION_OVER: Final = "Cancelled by the exchange at the end of the session"
 _AUCTION_BEGINS: Final = "Cancelled by the exchange before the closing auction"
@@ -62,8 +57,7 @@ class Trading:
         self.settings, self.hours, self.faults, self.account, self.market = settings, hours, faults, account, market
         self.ledger = Ledger()
         self.portfolio = Portfolio(settings.funds, holdings=_holdings(settings, market))
-        self._books: dict[str, Book] = {}  # of instruments in which orders wait
-        self._stops: dict[str, list[str]] = {}  # instrument -> orders that wait for their trigger
+        self.floor = Floor(market, faults)
         self._on_the_way: list[tuple[int, str]] = []  # a heap of due, order: accepted, not at the exchange yet
         self._listeners: list[Listener] = []
         self._news: deque[Told] = deque()
@@ -102,13 +96,11 @@ class Trading:
 
     def last(self, key: str) -> Decimal:
         """The last price of an instrument; zero for what is not listed."""
-        row = self.market.listing.row_of.get(key)
-        return ZERO if row is None else decimal(float(self.market.ltp[row]))
+        return self.floor.last(key)
 
     def close(self, key: str) -> Decimal:
         """The last day's close."""
-        row = self.market.listing.row_of.get(key)
-        return ZERO if row is None else decimal(float(self.market.cp[row]))
+        return self.floor.close(key)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -154,7 +146,7 @@ class Trading:
                 order = self._put(order.became(Status.NOT_CANCELLED, at_ms, reason))
                 self._put(order.became(alive, at_ms))
             else:
-                self._withdraw(order)
+                self.floor.withdraw(order)
                 self._put(order.became(Status.CANCELLED, at_ms))
         self._tell()
         return self.ledger.ever[order_id][-1]
@@ -187,9 +179,11 @@ class Trading:
                 order_id = heapq.heappop(self._on_the_way)[1]
                 if order_id in self.ledger.live:
                     self._arrive(self.ledger.live[order_id], update.ts)
-            self._hold_auctions(update.ts)
-            self._match(update)
-            self._trigger(update)
+            for auction, fills in self.floor.settled(self._stepped_ms, update.ts):
+                self._fill(fills, auction.match_ms)
+            self.floor.match(update, lambda fills: self._fill(fills, update.ts))
+            for waiting in self.floor.triggered(update):
+                self._enter(self.ledger.live[waiting.order_id], update.ts)
             self._tell()
         self._minute, self._stepped_ms = update.ts // MINUTE_MS, update.ts
 
@@ -200,8 +194,7 @@ class Trading:
         self.portfolio.next_day(self.last, self._expired(market))
         self.ledger.next_day()
         self.market = market
-        self._books.clear()
-        self._stops.clear()
+        self.floor.move_to(market)
         self._tell()
 
     def _expired(self, market: Market) -> dict[str, Decimal]:
@@ -251,7 +244,7 @@ class Trading:
 
     def _admit(self, order: Order, at_ms: int) -> None:
         """To the exchange, in a session."""
-        order = replace(order, limit_price=rules.limit_of(order, self._quote(order.instrument)))
+        order = replace(order, limit_price=rules.limit_of(order, self.floor.quote(order.instrument)))
         order = self._put(order.became(Status.VALIDATING, at_ms))
         if reason := self._why_rejected(order, at_ms):
             self._put(order.became(Status.REJECTED, at_ms, reason))
@@ -277,59 +270,35 @@ class Trading:
             return "The instrument is not traded any more"
         late_stops = self.settings.late_stops == "release"
         stage = self._stage(instrument, at_ms)
-        return rules.refusal(order, self._quote(instrument), stage, late_stops=late_stops) or self._unaffordable(order)
+        return rules.refusal(order, self.floor.quote(instrument), stage, late_stops=late_stops) or self._unaffordable(
+            order
+        )
 
     def _unaffordable(self, order: Order, before: Order | None = None) -> str:
-        """Why money or shares do not suffice. `before`: what the order blocks already."""
         others = [each for each in self.ledger.live.values() if each.order_id != order.order_id]
-        key = order.instrument.key
-        if not order.is_buy and order.product == DELIVERY and not order.instrument.is_derivative:
-            selling = sum(
-                each.pending_quantity
-                for each in others
-                if each.instrument.key == key and each.product == DELIVERY and not each.is_buy
-            )
-            sellable = self.portfolio.sellable(key) - selling
-            if order.pending_quantity > sellable:
-                return f"Insufficient holdings: {order.pending_quantity} to sell, {max(sellable, 0)} there"
-        needed = self.portfolio.needed(order, self.portfolio.opens(order, others), self.last)
-        blocked = self.portfolio.needed(before, self.portfolio.opens(before, others), self.last) if before else ZERO
-        available = self.portfolio.funds(others, self.last).available
-        if needed > blocked and needed > available:
-            return f"Insufficient funds: {needed} required, {available} available. Add {needed - available}"
-        return ""
+        return self.portfolio.shortfall(order, before, others, self.last)
 
     def _open(self, order: Order, at_ms: int) -> None:
         """Into the book, or to the stops."""
         key = order.instrument.key
         stops = order.order_type in (STOP, STOP_MARKET)
-        if stops and not rules.is_triggered(order, self.last(key)):
-            self._put(order.became(Status.TRIGGER_PENDING, at_ms))
-            self._stops.setdefault(key, []).append(order.order_id)
-            return
         if stops:
             order = self._put(order.became(Status.TRIGGER_PENDING, at_ms))
+            if not rules.is_triggered(order, self.last(key)):
+                self.floor.wait(order)
+                return
         self._enter(order, at_ms)
 
     def _enter(self, order: Order, at_ms: int) -> None:
         order = self._put(order.became(Status.OPEN, at_ms))
-        resting = Resting(
-            order_id=order.order_id,
-            is_buy=order.is_buy,
-            limit=paise(order.limit_price),
-            quantity=order.pending_quantity,
-            number=self.ledger.next_number(),
-        )
-        book = self._book(order.instrument.key)
+        number, rests = self.ledger.next_number(), order.validity != IOC
         if self._stage(order.instrument, at_ms) is not Stage.CONTINUOUS:
-            book.collect(resting)
+            self.floor.collect(order, number)
             return
-        rests = order.validity != IOC
-        self._fill(book.enter(resting, most=self._most(order.instrument), rests=rests), at_ms)
+        self._fill(self.floor.enter(order, number, rests=rests), at_ms)
         latest = self.ledger.ever[order.order_id][-1]
         if not rests and not latest.is_final:
             self._put(latest.became(Status.CANCELLED, at_ms, "The rest of an IOC order is cancelled"))
-        self._tidy(order.instrument.key)
 
     def _fill(self, fills: list[Fill], at_ms: int) -> None:
         for fill in fills:
@@ -361,7 +330,7 @@ class Trading:
         if not wanted.market_protection:
             wanted = replace(wanted, market_protection=Decimal(str(self.settings.default_protection)))
         order_body.check_protected(wanted.order_type, wanted.market_protection)
-        return replace(wanted, limit_price=rules.limit_of(wanted, self._quote(order.instrument)))
+        return replace(wanted, limit_price=rules.limit_of(wanted, self.floor.quote(order.instrument)))
 
     def _why_not_modified(self, order: Order, wanted: Order, alive: Status, at_ms: int) -> str:
         if reason := self._why_not_touched(order, at_ms):
@@ -372,7 +341,7 @@ class Trading:
             return f"Quantity {wanted.quantity} is not above the filled quantity {order.filled_quantity}"
         late_stops = alive is Status.OPEN or self.settings.late_stops == "release"
         stage = self._stage(order.instrument, at_ms)
-        refusal = rules.refusal(wanted, self._quote(order.instrument), stage, late_stops=late_stops)
+        refusal = rules.refusal(wanted, self.floor.quote(order.instrument), stage, late_stops=late_stops)
         return refusal or self._unaffordable(wanted, order)
 
     def _why_not_touched(self, order: Order, at_ms: int) -> str:
@@ -385,26 +354,14 @@ class Trading:
 
     def _reenter(self, order: Order, wanted: Order, alive: Status, at_ms: int) -> None:
         """A smaller quantity keeps its place in the queue; anything else begins again at its end."""
-        same = replace(wanted, quantity=order.quantity, disclosed_quantity=order.disclosed_quantity)
-        if same == order and wanted.quantity <= order.quantity:
-            self._put(wanted.became(alive, at_ms))
-            if alive is Status.OPEN:
-                self._book(order.instrument.key).shrink(order.order_id, wanted.quantity - wanted.filled_quantity)
+        if _terms(wanted) == _terms(order) and wanted.quantity <= order.quantity:
+            self.floor.shrink(self._put(wanted.became(alive, at_ms)))
             return
-        self._withdraw(order)
+        self.floor.withdraw(order)
         if alive is Status.OPEN and order.order_type in (STOP, STOP_MARKET) and wanted.order_type == order.order_type:
             self._enter(wanted, at_ms)  # its trigger is behind it
         else:
             self._open(wanted, at_ms)
-
-    def _withdraw(self, order: Order) -> None:
-        """Out of the book and from the stops."""
-        key = order.instrument.key
-        if book := self._books.get(key):
-            book.remove(order.order_id)
-        if order.order_id in self._stops.get(key, ()):
-            self._stops[key].remove(order.order_id)
-        self._tidy(key)
 
     def _alive(self, order_id: str, code: str, message: str) -> Order:
         order = self.ledger.order(order_id)
@@ -416,51 +373,6 @@ class Trading:
 
     # --- the market goes on ------------------------------------------------------------------------------------------
 
-    def _match(self, update: Update) -> None:
-        """New quotes first, then what was traded."""
-        market, trades, row_of = self.market, update.trades, self.market.listing.row_of
-        keys = list(self._books)
-        rows = np.array([row_of[key] for key in keys], np.int64)
-        epochs = market.epoch[rows].tolist()
-        starts = np.searchsorted(trades.row, rows, "left").tolist()
-        ends = np.searchsorted(trades.row, rows, "right").tolist()
-        stale = [place for place, key in enumerate(keys) if self._books[key].epoch != epochs[place]]
-        self._show([keys[place] for place in stale])
-        for place in stale:
-            book, most = self._books[keys[place]], self._most_of(keys[place])
-            self._fill(book.cross(most=most), update.ts)
-        for place, key in enumerate(keys):
-            if starts[place] < ends[place]:
-                price = round(float(trades.price[starts[place]]) * 100)
-                units = int(trades.quantity[starts[place] : ends[place]].sum())
-                self._fill(self._books[key].printed(price, units, most=self._most_of(key)), update.ts)
-            self._tidy(key)
-
-    def _trigger(self, update: Update) -> None:
-        if not self._stops:
-            return
-        changed, row_of = set(update.rows.tolist()), self.market.listing.row_of
-        for key in [each for each in self._stops if row_of[each] in changed]:
-            last = self.last(key)
-            hit = [each for each in self._stops[key] if rules.is_triggered(self.ledger.live[each], last)]
-            self._stops[key] = [each for each in self._stops[key] if each not in hit]
-            for order_id in hit:
-                self._enter(self.ledger.live[order_id], update.ts)
-            self._tidy(key)
-
-    def _hold_auctions(self, now_ms: int) -> None:
-        for auction in self.market.auctions:
-            if self._stepped_ms <= auction.match_ms < now_ms:
-                self._settle(auction)
-
-    def _settle(self, auction: Auction) -> None:
-        instrument = self.market.listing.instruments[auction.row]
-        book = self._books.get(instrument.key)
-        if book is not None:
-            price, most = round(auction.price * 100), self._most(instrument)
-            self._fill(book.auctioned(price, auction.quantity, most=most), auction.match_ms)
-            self._tidy(instrument.key)
-
     def _keep_hours(self, now_ms: int) -> None:
         """A minute begins: some sessions may have begun or ended."""
         for order in list(self.ledger.live.values()):
@@ -469,10 +381,10 @@ class Trading:
                 if not stage.is_out_of_session and not rules.session_refusal(order, stage):
                     self._admit(order, now_ms)
             elif stage.is_out_of_session or day_of(now_ms) != self.market.on:
-                self._withdraw(order)
+                self.floor.withdraw(order)
                 self._put(order.became(Status.CANCELLED, now_ms, _SESSION_OVER))
             elif self._dies_before_auction(order, now_ms):
-                self._withdraw(order)
+                self.floor.withdraw(order)
                 self._put(order.became(Status.CANCELLED, now_ms, _AUCTION_BEGINS))
 
     def _dies_before_auction(self, order: Order, now_ms: int) -> bool:
@@ -484,47 +396,6 @@ class Trading:
 
     # --- small things ------------------------------------------------------------------------------------------------
 
-    def _book(self, key: str) -> Book:
-        """As the feed shows it now."""
-        book = self._books.get(key)
-        if book is None:
-            book = self._books[key] = Book()
-        if book.epoch != int(self.market.epoch[self.market.listing.row_of[key]]):
-            self._show([key])
-        return book
-
-    def _show(self, keys: list[str]) -> None:
-        """Bring the books of instruments to what the feed shows."""
-        if not keys:
-            return
-        market = self.market
-        rows = np.array([market.listing.row_of[key] for key in keys], np.int64)
-        epochs = market.epoch[rows]
-        shown = depth(market.columns, rows, market.bid[rows], market.ask[rows], epochs, _LEVELS)
-        bids, asks = _paise(shown.bid), _paise(shown.ask)
-        for place, key in enumerate(keys):
-            self._books[key].show(
-                int(epochs[place]),
-                _levels(bids[place], shown.bid_qty[place].tolist()),
-                _levels(asks[place], shown.ask_qty[place].tolist()),
-            )
-
-    def _tidy(self, key: str) -> None:
-        """A book in which nobody waits is not followed. What was taken from it counts as long as it is shown."""
-        book = self._books.get(key)
-        if book is not None and not book.resting and not book.is_thinned:
-            del self._books[key]
-        if key in self._stops and not self._stops[key]:
-            del self._stops[key]
-
-    def _quote(self, instrument: Instrument) -> Quote:
-        row = self.market.listing.row_of.get(instrument.key)
-        if row is None:
-            return Quote(ZERO, ZERO, ZERO)
-        market = self.market
-        last, low, high = (decimal(float(each[row])) for each in (market.ltp, market.band_low, market.band_high))
-        return Quote(last, low, high)
-
     def _stage(self, instrument: Instrument, at_ms: int) -> Stage:
         found = phases.stage(self.hours, instrument, at_ms)
         if found.is_auction and any(
@@ -534,15 +405,6 @@ class Trading:
         ):
             return Stage.FROZEN  # it has closed, at a moment of its own choice
         return found
-
-    def _most(self, instrument: Instrument) -> int | None:
-        """How much of an order may trade at a time."""
-        if self.faults.no_fills:
-            return 0
-        return self.faults.partial_fills * instrument.lot_size or None
-
-    def _most_of(self, key: str) -> int | None:
-        return self._most(self.market.listing.instruments[self.market.listing.row_of[key]])
 
     def _put(self, order: Order) -> Order:
         self.ledger.put(order)
@@ -563,6 +425,11 @@ class Trading:
             self._telling = False
 
 
+def _terms(order: Order) -> tuple[object, ...]:
+    """What decides an order's place in the queue."""
+    return order.order_type, order.validity, order.limit_price, order.trigger_price, order.disclosed_quantity
+
+
 def slices(body: PlaceBody, instrument: Instrument) -> list[int]:
     """The quantities of the orders that a request becomes. Raises ApiError."""
     most = instrument.freeze_quantity // instrument.lot_size * instrument.lot_size
@@ -572,19 +439,6 @@ def slices(body: PlaceBody, instrument: Instrument) -> list[int]:
     if full + bool(rest) > _SLICES_MAX:
         raise ApiError(400, "UDAPI1118", f"At most {_SLICES_MAX} slices are allowed", "quantity", body.quantity)
     return [most] * full + [rest] * bool(rest)
-
-
-def paise(price: Decimal) -> int:
-    return int(price * 100)
-
-
-def _paise(prices: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> list[list[int]]:
-    found: list[list[int]] = np.rint(prices * 100).astype(np.int64).tolist()
-    return found
-
-
-def _levels(prices: list[int], quantities: list[int]) -> list[Level]:
-    return [level for level in zip(prices, quantities, strict=True) if level[0] and level[1]]
 
 
 def _holdings(settings: SimSettings, market: Market) -> dict[str, Holding]:

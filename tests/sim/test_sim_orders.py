@@ -160,6 +160,23 @@ async def test_a_modification_that_the_exchange_refuses_leaves_the_order_as_it_w
         assert order["order_request_id"] == "4"
 
 
+async def test_only_a_smaller_quantity_keeps_its_place_in_the_queue() -> None:
+    async with served() as exchange, trader(exchange) as client:
+        bid, _ = touch(exchange, RELIANCE)
+        order_id = await place(client, body(price=bid, quantity=20))
+        change = {"order_id": order_id, "order_type": "LIMIT", "validity": "DAY", "trigger_price": 0, "price": bid}
+        (first,) = [(each.number, each.quantity, each.ahead) for each in exchange.trading.floor.waiting()]
+        assert first[2] > 0
+        await client.put("/v3/order/modify", json=change | {"quantity": 15})
+        (smaller,) = [(each.number, each.quantity, each.ahead) for each in exchange.trading.floor.waiting()]
+        assert smaller == (first[0], 15, first[2])
+        await client.put("/v3/order/modify", json=change | {"quantity": 18})
+        (larger,) = [(each.number, each.quantity) for each in exchange.trading.floor.waiting()]
+        assert larger[0] > first[0]
+        assert larger[1] == 18
+        assert (await details(client, order_id))["pending_quantity"] == 18
+
+
 async def test_a_cancelled_order_is_gone() -> None:
     async with served() as exchange, trader(exchange) as client:
         order_id = await place(client, body())

@@ -156,14 +156,13 @@ def test_the_books_agree_whatever_is_asked(deeds: list[tuple[Any, ...]]) -> None
     positions = {each.instrument.key: each.quantity for each in day.trading.positions()}
     assert {key: held[key] for key in positions} == positions
     assert not any(held[key] for key in held.keys() - positions.keys())
-    waiting = {each.order_id for book in day.trading._books.values() for each in book.resting}
-    stops = {each for ids in day.trading._stops.values() for each in ids}
+    floor = day.trading.floor
+    waiting = {each.order_id: each.quantity for each in floor.waiting()}
+    stops = set(floor.stops())
     way = {each for _, each in day.trading._on_the_way if each in ledger.live}
-    assert waiting | stops | way == ledger.live.keys()
-    assert not waiting & stops
-    for book in day.trading._books.values():
-        for each in book.resting:
-            assert each.quantity == ledger.live[each.order_id].pending_quantity
+    assert waiting.keys() | stops | way == ledger.live.keys()
+    assert not waiting.keys() & stops
+    assert waiting == {each: ledger.live[each].pending_quantity for each in waiting}
 
 
 @settings(max_examples=15, deadline=None)
