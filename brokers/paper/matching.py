@@ -47,15 +47,15 @@ class Shelf:
             self.taken[side] = {price: units for price, units in kept.items() if units}
             self.beyond[side] = min(self.beyond[side], _unseen(view, side))
         printed = self._printed(view) if self.looked else 0
-        self.looked, self.volume, self.last_ms = True, view.volume, view.last_ms
+        if view.volume is not None:
+            self.volume = max(view.volume, self.volume or 0)
+        self.looked, self.last_ms = True, max(view.last_ms, self.last_ms)
         return printed
 
     def _printed(self, view: View) -> int:
         if view.volume is None:  # only last prices: the last trade is all that is told
             return view.last_units if view.last_ms > self.last_ms else 0
-        if self.volume is None:
-            return 0
-        return view.volume - self.volume if view.volume >= self.volume else view.volume  # a new session
+        return max(view.volume - self.volume, 0) if self.volume is not None else 0  # smaller: an older state
 
     def take(self, view: View, side: Side, limit: int, units: int, slippage: Decimal, tick: int) -> list[Take]:
         """What an order gets that comes to this book: level by level, and beyond them with slippage."""

@@ -74,7 +74,6 @@ class PaperVenue:
         self._tick_ms: int | None = None  # the venue's time, and when we heard it
         self._heard_ms = 0
         self._next_ms = 0  # when time alone changes the book
-        self._is_down = False
         self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
@@ -132,7 +131,6 @@ class PaperVenue:
         if not len(batch.rec):
             self._mark(batch)
             return
-        self._is_down = False
         self._hear(batch.ts)
         ids = batch.rec["id"].tolist()
         self._seen.keep(batch, ids)
@@ -146,9 +144,8 @@ class PaperVenue:
 
     def _mark(self, batch: TickBatch) -> None:
         if batch.feed == FeedMark.DOWN:
-            self._is_down = True
             self._seen.forget([instrument_id(key) for key in batch.keys] or None)
-        elif batch.feed == FeedMark.LIVE:
+        elif batch.feed in (FeedMark.LIVE, FeedMark.AWAY):
             self._hear(batch.ts)
             if batch.ts >= self._next_ms:
                 self._advance()
@@ -158,9 +155,12 @@ class PaperVenue:
             self._tick_ms, self._heard_ms = ts, self._now_ms()
 
     def _venue_ms(self) -> int:
-        """The venue's time of now; before its first word the machine's."""
+        """The venue's time of now. Before its first word it stands where the book was left: the machine's clock may
+        be hours away from it, and would end orders that live. An empty book has nothing else."""
         now = self._now_ms()
-        return now if self._tick_ms is None else self._tick_ms + max(now - self._heard_ms, 0)
+        if self._tick_ms is None:
+            return self._book.ts or now
+        return self._tick_ms + max(now - self._heard_ms, 0)
 
     def _advance(self) -> None:
         now = self._venue_ms()
@@ -197,7 +197,7 @@ class PaperVenue:
         self._timer = None
         now = self._venue_ms()
         for number in self._book.due(now):
-            seen = None if self._is_down else self._seen.of_id(number)
+            seen = self._seen.of_id(number)
             self._keep(self._book.stand(number, seen, now) if seen else self._book.unseen(number, now))
         later = self._book.next_match_ms_after(now)
         if later is not None:
@@ -278,8 +278,13 @@ class PaperVenue:
 
     # Reading: what the book says, as soon as that is stored
 
+    def _look(self) -> None:
+        """What time has brought, as far as the venue has told the time."""
+        if self._tick_ms is not None:
+            self._advance()
+
     async def orders(self) -> Sequence[VenueOrder]:
-        self._advance()
+        self._look()
         told = [order.told() for order in self._book.orders]
         await self._settled()
         return told
@@ -295,13 +300,13 @@ class PaperVenue:
         return [earlier.told()] if earlier else []
 
     async def trades(self) -> Sequence[VenueTrade]:
-        self._advance()
+        self._look()
         told = list(self._book.trades)
         await self._settled()
         return told
 
     async def positions(self) -> Sequence[VenuePosition]:
-        self._advance()
+        self._look()
         told = [
             VenuePosition(
                 instrument=each.instrument,
@@ -321,7 +326,7 @@ class PaperVenue:
         return told
 
     async def holdings(self) -> Sequence[VenueHolding]:
-        self._advance()
+        self._look()
         told = [
             VenueHolding(
                 instrument=each.instrument,
@@ -336,7 +341,7 @@ class PaperVenue:
         return told
 
     async def funds(self) -> Funds:
-        self._advance()
+        self._look()
         on, last = sessions.trading_date(self._venue_ms()), self._last_prices()
         used, available = self._book.bound(on), self._book.available(on, last)
         loss = self._book.account.open_loss(last)

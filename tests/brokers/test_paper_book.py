@@ -131,6 +131,14 @@ def test_trades_through_its_price_fill_an_order_at_its_price() -> None:
     assert here.order(number).left == 390
 
 
+def test_an_older_state_of_the_day_is_no_trade() -> None:
+    here = floor()
+    here.place(order(Side.BUY, 65, "99.95"))
+    here.ticks(tick(ts=T0 + 300, bids=BIDS, asks=ASKS, ltp=99.0, vtt=9_000))
+    here.ticks(tick(ts=T0 + 600, bids=BIDS, asks=ASKS, ltp=99.0, vtt=10_000))
+    assert here.fills() == []
+
+
 def test_several_orders_share_what_was_traded_by_price_and_time() -> None:
     here = floor()
     second = here.place(order(Side.BUY, 130, "99.90"))

@@ -75,6 +75,9 @@ async def test_the_same_tag_never_makes_two_orders(postgres_url: str) -> None:
             assert await venue.place(order(price="90", tag="tj1")) == number
         home.clock.ms = T0 + 3 * 24 * HOUR
         async with home.venue() as venue:
+            (left,) = await venue.orders()  # nobody has told the venue's time yet
+            assert left.status is OrderStatus.OPEN
+            venue.feed(mark(home.clock.ms, FeedMark.LIVE))
             assert list(await venue.orders()) == []
             with pytest.raises(Refused, match="earlier day"):
                 await venue.place(order(price="90", tag="tj1"))
