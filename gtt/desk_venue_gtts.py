@@ -6,7 +6,7 @@ partly filled entry, one of ours guards what was filled. Pure.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from brokers.venue import VenueGtt
+from brokers.venue import NewGtt, VenueGtt
 from gtt import desk_gtts, facts, gtt_state, machine, venue_gtts
 from gtt.book import GttRecord
 from gtt.effects import AskGtts, Down, Gone, Nothing, Outcome, Took, Write
@@ -32,6 +32,8 @@ def called(here: Here, write: Write, outcome: Outcome) -> None:
     match outcome:
         case Took(venue_id, took_ms):
             here.emit(facts.Answered(**about, venue_id=venue_id, took_ms=took_ms))
+            if write.what is What.MODIFY_GTT and write.gtt is not None:
+                _keep(here, record, _as_asked(record.state.gtt, write.gtt), "changed at the venue")
             runtime.gtts_ts = here.now_ms + _AFTER_MS
         case Down(code, words):
             here.emit(facts.TurnedDown(**about, code=code, words=words))
@@ -43,6 +45,19 @@ def called(here: Here, write: Write, outcome: Outcome) -> None:
         case Gone(reason):
             here.emit(facts.Lost(**about, reason=reason, arrival_ts=here.now_ms))
             runtime.gtts_ts = here.now_ms
+
+
+def _as_asked(gtt: Gtt, request: NewGtt) -> Gtt:
+    """The terms of a change that the venue took; how its rules stand, it tells in a moment."""
+    wanted = {rule.strategy: rule for rule in request.rules}
+    names = ("trigger_price", "trigger_type", "trailing_gap", "market_protection")
+    rules = [
+        rule.model_copy(update={name: getattr(wanted[rule.strategy], name) for name in names})
+        if rule.strategy in wanted and rule.status not in gtt_state.FINAL_RULE
+        else rule
+        for rule in gtt.rules
+    ]
+    return gtt.model_copy(update={"rules": tuple(rules), "quantity": request.quantity, "type": request.type})
 
 
 def started(here: Here) -> None:

@@ -292,11 +292,15 @@ def replay(
 
 
 @app.command()
-def halt(why: Annotated[str, typer.Argument(metavar="WHY", help="The reason; everybody sees it.")]) -> None:
-    """Halt trading: every worker obeys within a second."""
+def halt(
+    why: Annotated[str, typer.Argument(metavar="WHY", help="The reason; everybody sees it.")],
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel all orders and GTTs, too.")] = False,
+    flatten: Annotated[bool, typer.Option("--flatten", help="Cancel, and close all positions.")] = False,
+) -> None:
+    """Halt trading: every worker obeys within a second. What reduces risk passes."""
     from teji import halt as halting
 
-    halting.halt(why)
+    halting.halt(why, cancel=cancel, flatten=flatten)
 
 
 @app.command()

@@ -45,3 +45,11 @@ def test_the_commands_say_what_they_did(redis_url: str, capsys: pytest.CaptureFi
         "Resumed.",
         "There was no halt.",
     ]
+
+
+def test_a_halt_may_clear_away_what_there_is(redis_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    halt.halt("the end", flatten=True)
+    with redis.Redis.from_url(redis_url) as client:
+        asked = [fields[b"kind"] for _, fields in client.xrange("commands")]
+    assert asked == [b"order.cancel_all", b"position.exit"]
+    assert "close all positions" in capsys.readouterr().out
