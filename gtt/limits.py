@@ -22,7 +22,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bus.settings import Freeze, Leftover, Settings, Sizer
 from schemas.errors import Misconfigured
@@ -120,6 +120,12 @@ def _yes_or_no(value: object) -> object:
     return value
 
 
+def _protection(value: Decimal) -> Decimal:
+    if value != -1 and value <= 0:
+        raise ValueError("-1 (the venue's table), or more than 0 is wanted")
+    return value
+
+
 _Number = Annotated[Decimal, BeforeValidator(_number)]
 _Part = Annotated[_Number, Field(gt=0, le=1)]
 _Positive = Annotated[_Number, Field(gt=0)]
@@ -149,7 +155,7 @@ class Section(BaseModel):
     product: Product | None = None
     square_off: dict[Product, Annotated[int, BeforeValidator(_whole), Field(ge=0)]] | None = None
     freeze: Freeze | None = None
-    protection: Annotated[_Number, Field(ge=-1, le=25)] | None = None
+    protection: Annotated[_Number, Field(le=25), AfterValidator(_protection)] | None = None
     leftover: Leftover | None = None
     leftover_s: _Seconds | None = None
     intent_s: _Seconds | None = None

@@ -55,7 +55,10 @@ def terms_of(
     if protects:
         if asked == 0 and can.market_orders:
             return _plain(proposal, market, instrument)
-        if asked != AUTOMATIC and not 0 < asked <= _PROTECTION_MAX:
+        usable = asked == AUTOMATIC or 0 < asked <= _PROTECTION_MAX
+        if not usable and reduces:
+            asked = AUTOMATIC  # a wrong setting must not keep a position open
+        elif not usable:
             return f"a {kind.value} order needs a protection of -1, or of more than 0 to 25 percent, not {asked}"
     if kind is OrderType.MARKET:
         found = _protected(market, instrument, side, asked, urgent=reduces)

@@ -3,6 +3,7 @@
 from typing import Final
 
 from bus.settings import Freeze
+from gtt.risk_exposure import plain
 from gtt.risk_terms import band_of
 from gtt.rules_case import Case, Outcome, changed, passed, refused, unknown
 from schemas.money import ZERO
@@ -50,8 +51,8 @@ def band(case: Case) -> Outcome:
     found, terms, side = band_of(case.market, case.instrument), case.terms, case.proposal.side
     values = {
         "price": str(terms.price),
-        "low": str(found.low) if found.low is not None else "not known",
-        "high": str(found.high) if found.high is not None else "not known",
+        "low": plain(found.low) if found.low is not None else "not known",
+        "high": plain(found.high) if found.high is not None else "not known",
         "source": found.source or "none",
     }
     if terms.price <= 0 or found.low is None or found.high is None:
@@ -71,5 +72,5 @@ def band(case: Case) -> Outcome:
     edge = found.high if side is Side.BUY else found.low
     word = "above" if side is Side.BUY else "below"
     return refused(
-        f"a {side.value} at {terms.price} is {word} {edge}, which by the {found.source} looks wrong", **values
+        f"a {side.value} at {terms.price} is {word} {plain(edge)}, which by the {found.source} looks wrong", **values
     )

@@ -115,6 +115,7 @@ def test_defaults_are_for_strategies_and_not_for_people(own: Settings) -> None:
         ("[defaults]\nsquare_off = 10", "[defaults], square_off: "),
         ("[defaults]\ntrail = 1", "[defaults], trail: Input should be less than 1 (it is 1)"),
         ("[defaults]\nprotection = 26", "[defaults], protection: Input should be less than or equal to 25 (it is 26)"),
+        ("[defaults]\nprotection = 0", "protection: -1 (the venue's table), or more than 0 is wanted (it is 0)"),
         ("[defaults]\nleftover_s = inf", "[defaults], leftover_s: "),
     ],
 )  # fmt: skip

@@ -249,6 +249,8 @@ EXITS: list[tuple[str, Changes, str | None]] = [
     ("a segment that is off", {"standing": {"capabilities": replace(ABLE, segments_off=frozenset({"NSE_EQ"}))}}, "venue"),
     ("shares that are held", {"order": {"product": Product.DELIVERY}}, None),
     ("market, a price of an hour", {"order": {"order_type": OrderType.MARKET}, "market": {"age_ms": 3_600_000}}, None),
+    ("market, without protection", {"order": {"order_type": OrderType.MARKET, "protection": D(0)}}, None),
+    ("market, without protection by setting", {"order": {"order_type": OrderType.MARKET}, "limits": {"protection": D("-0.5")}}, None),
     ("beyond the freeze quantity, by setting", {"order": {"quantity": 1001}, "standing": {"units": Units(net=2000)}, "limits": {"freeze": Freeze.REFUSE}}, None),
     ("far beyond it", {"order": {"quantity": 90_000}, "standing": {"units": Units(net=90_000)}}, None),
     ("below the band", {"order": {"price": D(50)}}, None),
