@@ -104,7 +104,7 @@ class Updates:
                 open_timeout=_HANDSHAKE_S,
                 ping_interval=ping_s,
                 ping_timeout=ping_s,
-                close_timeout=1.0,
+                close_timeout=min(1.0, ping_s),
                 max_size=_FRAME_MAX_BYTES,
             )
         except InvalidStatus as error:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.upstox import bodies, parse
@@ -298,6 +298,7 @@ def test_kinds_that_nothing_follows_from_tell_nothing(kind: str) -> None:
     assert parse.updates(orjson.dumps({"update_type": kind})) == []
 
 
+@settings(max_examples=50)
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner)
     | st.dictionaries(st.sampled_from([*row(), "rules", "gtt_order_id", "type"]), inner)) | st.binary())  # fmt: skip
 def test_no_message_is_more_than_unreadable(content: Any) -> None:

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
+from brokers.upstox import updates as stream
 from brokers.upstox.auth import TokenStore
 from brokers.upstox.orders import UpstoxOrders
 from brokers.upstox.rest import READ_BUDGET, Budget, Rest, http_client
@@ -210,7 +211,10 @@ async def test_why_there_is_no_stream_is_told_once_without_a_secret(tmp_path: Pa
     assert updates._waiting.empty()
 
 
-async def test_a_401_about_a_good_token_is_no_reason_for_a_login(tmp_path: Path) -> None:
+async def test_a_401_about_a_good_token_is_no_reason_for_a_login(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_REFUSED_S", (0.05, 1.0))
     async with listening(tmp_path) as (venue, updates):
         (up,) = venue.rest.answers[AUTHORIZE]
         venue.rest.on(AUTHORIZE, Answer(401), up)

@@ -1,6 +1,7 @@
 """`teji login upstox` as a person runs it: a process, a link, a browser that comes back, a token that workers find."""
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -14,9 +15,12 @@ import httpx
 import pytest
 
 from brokers.upstox.auth import TokenStore
+from brokers.upstox.rest import NeedsLogin
+from schemas.errors import Misconfigured
 from sim.exchange import Exchange
 from sim.server import running
 from sim.settings import SimSettings
+from teji import login
 from tests.conftest import settings_in
 from tests.gateway.house import running as gateway
 from tests.teji.commands import DEADLINE_S, ROOT, command, environment, teji
@@ -122,14 +126,17 @@ async def test_a_code_that_the_venue_refuses_ends_the_command_with_a_sentence(tm
     assert "does not accept the login code" in err
 
 
-async def test_a_token_from_standard_input_is_kept_when_the_venue_takes_it(tmp_path: Path) -> None:
+async def test_a_token_from_standard_input_is_kept_when_the_venue_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with running(SimSettings(port=0, instruments=30)) as exchange:
         token = exchange.auth.token(exchange.now_ms())
         given = app_of(exchange, 1)
-        bad = await asyncio.to_thread(teji, tmp_path, "login", "upstox", "--token", given="eyJ.a.b\n", **given)
-        assert (bad.returncode, bad.stdout) == (1, "")
-        assert "refuses the access token" in bad.stderr
-        assert TokenStore(settings_in(tmp_path / ".teji")).current() is None
+        monkeypatch.setattr("sys.stdin", io.StringIO("eyJ.a.b\n"))
+        bad = settings_in(tmp_path / ".teji", upstox_api_url=exchange.url)
+        with pytest.raises(NeedsLogin, match="refuses the access token"):
+            await login._log_in(bad, login.Options(given=True))
+        assert TokenStore(bad).current() is None
         good = await asyncio.to_thread(teji, tmp_path, "login", "upstox", "--token", given=f"{token}\n", **given)
     assert good.returncode == 0
     assert "Logged in as Simulated Trader (SIM001)" in good.stdout
@@ -138,7 +145,7 @@ async def test_a_token_from_standard_input_is_kept_when_the_venue_takes_it(tmp_p
 
 
 async def test_where_a_gateway_waits_at_the_redirect_uri_the_login_goes_through_it(
-    tmp_path: Path, redis_url: str, postgres_url: str
+    tmp_path: Path, redis_url: str, postgres_url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port, secret = free_port(), "0123456789-0123456789-0123456789"
     home = tmp_path / ".teji"
@@ -155,49 +162,38 @@ async def test_where_a_gateway_waits_at_the_redirect_uri_the_login_goes_through_
             first = TokenStore(settings_in(home)).current()
 
             exchange.account.notifier_url = f"http://127.0.0.1:{port}/api/v1/auth/notify/{secret}"
-            async with logging_in(tmp_path, "--push", "--json", **app) as started:
-                code, out, err = await started.end()
-            assert (code, json.loads(out)["user"]) == (0, "SIM001")
+            pushed = await login._log_in(settings_in(home, **given), login.Options(push=True, minutes=1))
+            assert pushed.user == "SIM001"
+            err = capsys.readouterr().err
             assert "Approve the login" in err
             assert "notifier URL that is registered" not in err
             assert TokenStore(settings_in(home)).current() not in (None, first)
 
 
+APP = {"upstox_api_key": "k", "upstox_api_secret": "s"}
+AWAY = {**APP, "upstox_redirect_uri": "https://teji.example/callback"}
+
+
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "options", "says"),
     [
-        ({}, "UPSTOX_API_KEY is not set"),
-        ({"UPSTOX_API_KEY": "k", "UPSTOX_API_SECRET": "s"}, "UPSTOX_REDIRECT_URI is not set"),
-        (
-            {
-                "UPSTOX_API_KEY": "k",
-                "UPSTOX_API_SECRET": "s",
-                "UPSTOX_REDIRECT_URI": "https://teji.example/callback",
-                "TEJI_PORT": "9",
-            },
-            "start `teji up` first",
-        ),
+        ({}, login.Options(), "UPSTOX_API_KEY is not set"),
+        (APP, login.Options(), "UPSTOX_REDIRECT_URI is not set"),
+        (AWAY, login.Options(), "start `teji up` first"),
+        (APP, login.Options(push=True), "TEJI_NOTIFIER_SECRET"),
     ],
 )
-def test_what_a_login_lacks_is_one_sentence(tmp_path: Path, given: dict[str, str], says: str) -> None:
-    done = teji(tmp_path, "login", "upstox", **given)
-    assert done.returncode == 1
-    assert says in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+async def test_what_a_login_lacks_is_one_sentence(
+    tmp_path: Path, given: dict[str, str], options: login.Options, says: str
+) -> None:
+    with pytest.raises(Misconfigured, match=says):
+        await login._log_in(settings_in(tmp_path, **given), options)
 
 
-def test_a_push_needs_a_secret_for_the_notifier(tmp_path: Path) -> None:
-    done = teji(tmp_path, "login", "upstox", "--push", UPSTOX_API_KEY="k", UPSTOX_API_SECRET="s")
-    assert done.returncode == 1
-    assert "TEJI_NOTIFIER_SECRET" in done.stderr
-
-
-def test_a_real_token_does_not_go_into_the_demos_folder(tmp_path: Path) -> None:
-    (tmp_path / ".teji").mkdir()
-    (tmp_path / ".teji" / "venue").write_text("sim")
-    done = teji(tmp_path, "login", "upstox", "--token", given="x\n")
-    assert done.returncode == 1
-    assert "TEJI_HOME" in done.stderr
+async def test_a_real_token_does_not_go_into_the_demos_folder(tmp_path: Path) -> None:
+    (tmp_path / "venue").write_text("sim")
+    with pytest.raises(Misconfigured, match="TEJI_HOME"):
+        await login._log_in(settings_in(tmp_path), login.Options(given=True))
 
 
 async def test_a_terminal_sees_how_long_it_still_waits(tmp_path: Path) -> None:
