@@ -1,16 +1,18 @@
 """The order worker under power cuts: every step at which it touches the world is a point where the power can go.
 
-A point is a step's name and how often it has been taken: `wrote sending before #2`. The worker is the real one, on a real
-Redis and Postgres; journal, writer, venues and what stores the paper book are wrapped. From the cut on nothing of the
-process has any effect. A request that was on its way to a venue arrives all the same, as it would.
+A point is a step's name and how often it has been taken: `writes sending, before #2`. The worker is the real one, on a
+real Redis and Postgres; journal, writer, venues and what stores the paper book are wrapped. From the cut on nothing of
+the process has any effect. A request that was on its way to a venue arrives all the same, as it would.
 """
 
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import replace
 from typing import Any, Final
+from weakref import WeakSet
 
 from redis.asyncio import Redis
 
@@ -33,6 +35,7 @@ from schemas.ticks import TickBatch
 
 #: Facts that come by the clock: a point that is named after them would be another one each time.
 _BY_THE_CLOCK: Final = {"marked", "funds_seen", "day_opened", "alert"}
+_STUBBORN_S: Final = 0.05  # then it is told again
 _MANY: Final = ((1.0, 1_000), (60.0, 50_000), (1800.0, 1_000_000))
 
 
@@ -50,6 +53,10 @@ class Power:
         self.flying: Callable[[], None] = lambda: None  # told when it goes while a request is on its way
         self._counts: Counter[str] = Counter()
         self._target = ""
+        self._tasks: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+    def note(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.add(task)
 
     def arm(self, point: str) -> None:
         """From here on points are counted; at this one the power goes. None: they are only counted."""
@@ -75,6 +82,33 @@ class Power:
     def cut(self, point: str) -> None:
         self.where = point
         self.gone.set()
+
+    async def clear_away(self) -> None:
+        """End all tasks of this life. None of them has a say."""
+        while left := [task for task in self._tasks if not task.done()]:
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left, timeout=_STUBBORN_S)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """All tasks that come of it are of this life."""
+        loop = asyncio.get_running_loop()
+        loop.set_task_factory(_noted)
+        context = copy_context()
+        context.run(_LIFE.set, self)
+        return loop.create_task(work, context=context)
+
+
+_LIFE: Final[ContextVar[Power | None]] = ContextVar("life", default=None)
+
+
+def _noted(loop: asyncio.AbstractEventLoop, work: Any, context: Context | None = None, **more: Any) -> Any:
+    """A task factory that remembers whose a task is."""
+    task = asyncio.Task(work, loop=loop, context=context, **more)
+    whose = _LIFE.get() if context is None else context.get(_LIFE)
+    if whose is not None:
+        whose.note(task)
+    return task
 
 
 class PoweredBus(Bus):
@@ -191,9 +225,9 @@ class PoweredVenue:
     def capabilities(self) -> Capabilities:
         return replace(self.inner.capabilities, budget=_MANY)  # many lives share the venue's minute
 
-    async def _write(self, step: str, request: Callable[[], Awaitable[Any]]) -> Any:
+    async def _write(self, step: str, request: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         await self._power.at(f"{step}, before")
-        task = asyncio.ensure_future(request())
+        task = asyncio.get_running_loop().create_task(request(), context=Context())
         self._flying.add(task)  # it is out of our hands
         task.add_done_callback(self._landed)
         await self._power.at(f"{step}, on its way")

@@ -3,7 +3,7 @@
 from bisect import bisect_left
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gtt.budget import Budget
@@ -50,6 +50,7 @@ def test_the_long_window_is_the_real_one() -> None:
     assert (second.seconds, minute.seconds, half_hour.seconds) == (1.0, 60.0, 1800.0)
 
 
+@settings(deadline=None)
 @given(
     gaps=st.lists(st.integers(0, 400), min_size=1, max_size=120),
     exits=st.lists(st.booleans(), min_size=120, max_size=120),
@@ -71,6 +72,7 @@ def test_no_stretch_of_a_window_holds_more_than_the_limit(gaps: list[int], exits
         assert all(by_clock.count(second) <= limit for second in by_clock)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 30), sent=st.lists(st.integers(0, 3_000), max_size=20), reducing=st.booleans())
 def test_the_wait_for_many_is_what_many_waits_are(count: int, sent: list[int], reducing: bool) -> None:
     past = [NOW_MS - each for each in sent]
@@ -86,6 +88,7 @@ def test_asking_counts_nothing() -> None:
     assert budget.remaining(NOW_MS) == before
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 4_000_000), max_size=300))
 def test_a_budget_made_again_from_the_times_of_its_writes_is_the_same(ages: list[int]) -> None:
     past = sorted(NOW_MS - age for age in ages)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.settings import Leftover
@@ -67,6 +67,7 @@ def test_where_protection_starts(
         assert reference(side, ltp=price(ltp), bid=price(bid), ask=price(ask)) == price(wanted)
 
 
+@settings(deadline=None)
 @given(
     side=st.sampled_from(Side),
     ltp=st.integers(1, 10_000).map(Decimal),

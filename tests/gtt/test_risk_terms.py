@@ -137,6 +137,7 @@ def test_a_market_exit_reaches_for_the_other_side_of_the_book_within_bounds() ->
     assert limit("85") == D(94)  # three times 2 %, not further
 
 
+@settings(deadline=None)
 @given(
     quantity=st.integers(1, 200_000),
     lot=st.integers(1, 500),
@@ -245,7 +246,7 @@ def cases(draw: st.DrawFn) -> tuple[Proposal, Market, Standing, Limits]:
     return draw(orders(instrument)), draw(markets(instrument)), draw(standings()), own
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(cases())
 def test_an_approved_order_breaks_no_limit(case: tuple[Proposal, Market, Standing, Limits]) -> None:
     order, of, where, allowed = case
@@ -275,7 +276,7 @@ def test_an_approved_order_breaks_no_limit(case: tuple[Proposal, Market, Standin
     assert after <= 0 or after * answer.exposure / order.quantity <= most + D("0.01")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(cases())
 def test_what_only_reduces_is_stopped_by_no_limit(case: tuple[Proposal, Market, Standing, Limits]) -> None:
     """Whatever the account's state is: with a good one, the answer is the same."""
@@ -289,6 +290,7 @@ def test_what_only_reduces_is_stopped_by_no_limit(case: tuple[Proposal, Market, 
     assert type(answers[0]) is type(answers[1])
 
 
+@settings(max_examples=30, deadline=None)
 @given(cases())
 def test_the_same_question_has_the_same_answer(case: tuple[Proposal, Market, Standing, Limits]) -> None:
     assert check(*case) == check(*case)

@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.settings import Sizer
@@ -105,6 +105,7 @@ def test_a_dollar_counts_a_thousand_times() -> None:
     assert size(allowed, asked).quantity == 80  # 250 rupees a contract
 
 
+@settings(deadline=None)
 @given(
     sizer=st.sampled_from(Sizer),
     lots=st.integers(1, 10_000),
@@ -165,6 +166,7 @@ def test_no_trailing_where_the_setting_says_so() -> None:
     assert found.trailing_gap is None
 
 
+@settings(deadline=None)
 @given(price=st.integers(1, 10_000_000), tick=st.sampled_from(["0.01", "0.05", "0.1", "0.0025", "1"]), up=st.booleans())
 def test_ticks_are_exact(price: int, tick: str, up: bool) -> None:
     said, step = Decimal(price) / 1000, Decimal(tick)

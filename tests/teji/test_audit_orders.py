@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from brokers.venue import VenueOrder
 from bus import postgres
@@ -40,7 +41,7 @@ from schemas.orders import (
     gtt_id_of,
     order_id_of,
 )
-from teji import audit_orders
+from teji import audit_orders, cli
 from teji.audit_orders import Options, Report
 from teji.audit_orders_stories import PATIENCE_MS
 from teji.audit_orders_words import as_dict, in_words, rows
@@ -440,9 +441,9 @@ async def test_the_command_ends_with_0_1_or_2(postgres_url: str, tmp_path: Path)
         assert done.returncode == 1
         assert json.loads(done.stdout)["unresolved"][0]["why"].startswith("an order at the venue")
         assert "1 facts are in" in done.stderr
-    done = await thread(run, tmp_path, postgres_url, "--mode", "real")
-    assert done.returncode == 2
-    assert "'real' is no mode: there are paper, shadow, live" in done.stderr
+    wrong = CliRunner().invoke(cli.app, ["audit", "orders", "--mode", "real"])
+    assert wrong.exit_code == 2
+    assert "'real' is no mode: there are paper, shadow, live" in wrong.stderr
 
 
 @pytest.mark.parametrize(
