@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import structlog
 
 from brokers.paper.venue import PaperVenue
-from brokers.upstox import egress, instruments
+from brokers.upstox import instruments
 from brokers.upstox.auth import TokenStore
-from brokers.upstox.orders import UpstoxOrders
+from brokers.upstox.egress import Egress, is_loopback
 from brokers.venue import Venue
 from bus import clock
 from bus.inbox import Writer
@@ -20,7 +20,7 @@ from bus.life import Worker, until_done
 from bus.postgres import Pool, migrate, open_pool
 from bus.settings import Settings
 from bus.wait import pause
-from gtt.board import Board
+from gtt import board
 from gtt.journal import Decided, Journal, PostgresJournal
 from gtt.publisher import SHARD, Known
 from gtt.publishing import NAME
@@ -45,6 +45,13 @@ Journals = Callable[[Pool, Lease], Journal]
 Writers = Callable[[Worker, Lease], Writer]
 
 
+@runtime_checkable
+class _Leaving(Protocol):
+    """A venue that takes orders from registered addresses only."""
+
+    async def egress(self) -> Egress: ...
+
+
 def _journal(pool: Pool, lease: Lease) -> Journal:
     return PostgresJournal(pool, lease.token)
 
@@ -66,6 +73,8 @@ async def venues_of(settings: Settings, pool: Pool, scene: MarketScene) -> Async
             opened = PaperVenue.open(settings, mode, pool, scene.instrument, now_ms)
             found[mode] = await stack.enter_async_context(opened)
         if settings.teji_mode is TradingMode.LIVE:
+            from brokers.upstox.orders import UpstoxOrders  # takes a second, and needs the vendor's library
+
             live = UpstoxOrders.open(settings, TokenStore(settings))
             found[TradingMode.LIVE] = await stack.enter_async_context(live)
         yield found
@@ -82,6 +91,7 @@ async def run(
 ) -> None:
     """Until `stop`. What is handed in replaces the real thing, for tests that end the process at a chosen step."""
     settings, bus = worker.settings, worker.bus
+    board.warm()  # before there is a lease to keep: loading compiled code blocks for a moment
     decided: set[str] = set()  # intents of long ago that came again
 
     async with open_pool(worker.servers.postgres_url, size=_POOL) as pool:
@@ -89,15 +99,15 @@ async def run(
             return
 
         async def work(lease: Lease, over: asyncio.Event) -> None:
-            board = Board()
-            scene = MarketScene(settings, board, fetch)
+            prices = board.Board()
+            scene = MarketScene(settings, prices, fetch)
             async with venues(settings, pool, scene) as opened:
                 book_of = journal(pool, lease)
                 await book_of.claim()
                 known = Known(await bus.get(streams.state(NAME, SHARD)))
                 book, untold = await book_of.load(known.n)
                 log.info("journal", facts=book.n, untold=len(untold), orders=len(book.orders), gtts=len(book.gtts))
-                session = Session(settings, bus, writer(worker, lease), book_of, opened, scene, board, book, known)
+                session = Session(settings, bus, writer(worker, lease), book_of, opened, scene, prices, book, known)
                 session.desk.here.decided |= decided
                 try:
                     await until_done(
@@ -115,7 +125,7 @@ async def _mind_egress(
 ) -> None:
     """Live entries leave only from an address that the venue has registered; exits are tried from anywhere."""
     live = venues.get(TradingMode.LIVE)
-    if not isinstance(live, UpstoxOrders) or egress.is_loopback(settings.upstox_order_url):
+    if not isinstance(live, _Leaving) or is_loopback(settings.upstox_order_url):
         await over.wait()
         return
     scene.egress = "the address that orders leave from is not checked yet"
