@@ -68,7 +68,7 @@ def terms_of(
     elif kind is OrderType.SL_M:
         if trigger <= 0:
             return "an SL-M order needs a trigger_price"
-        kind, price = OrderType.SL, _into(band_of(market, instrument), stop_limit(instrument, side, trigger, asked))
+        kind, price = OrderType.SL, _into(_told(market), stop_limit(instrument, side, trigger, asked))
     else:
         trigger = ZERO if kind is OrderType.LIMIT else trigger
         price = _reachable(market, side, price) if reduces else price
@@ -86,7 +86,10 @@ def protected_price(
 
 def _protected(market: Market, instrument: Instrument, side: Side, asked: Decimal, *, urgent: bool) -> Decimal | None:
     found = limit_price(instrument, side, ltp=market.ltp, bid=market.bid, ask=market.ask, asked=asked, urgent=urgent)
-    return None if found is None else _into(band_of(market, instrument), found)
+    if found is None:
+        return None
+    # A guess must not keep a position open whose price has run away from the last trade.
+    return _into(_told(market) if urgent else band_of(market, instrument), found)
 
 
 def _plain(proposal: Proposal, market: Market, instrument: Instrument) -> Terms | str:
@@ -163,6 +166,11 @@ def band_of(market: Market, instrument: Instrument) -> Band:
         return Band(around * (1 - _WIDEST_BAND), around * (1 + _WIDEST_BAND), "last price")
     away = _CHEAP_RANGE if around <= _CHEAP else around * _RANGE
     return Band(max(around - away, ZERO), around + away, "option rule")
+
+
+def _told(market: Market) -> Band:
+    """The exchange's own band and no guess."""
+    return Band(*market.band, "exchange") if market.band is not None else Band(None, None, "")
 
 
 def _into(band: Band, price: Decimal) -> Decimal:

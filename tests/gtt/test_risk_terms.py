@@ -100,6 +100,19 @@ def test_a_market_sale_of_almost_nothing_still_has_a_price() -> None:
     assert answer.price == D("0.05")
 
 
+def test_a_guessed_band_does_not_hold_an_exit_where_the_last_trade_was() -> None:
+    """The option has fallen from 100 to 40 without a trade."""
+    run_away = market(instrument=CALL, band=None, ltp=D(100), bid=D(40), ask=D(42))
+    exit_ = proposal(side=Side.SELL, quantity=65, order_type=OrderType.MARKET, reduces=True, origin=Origin.EXIT)
+    answer = check(exit_, run_away, HELD, LIMITS)
+    assert isinstance(answer, Approved)
+    assert answer.price == D("37.9")  # 5 % of 42 below the bid
+    stop = replace(exit_, order_type=OrderType.SL_M, trigger_price=D(30))
+    answer = check(stop, run_away, HELD, LIMITS)
+    assert isinstance(answer, Approved)
+    assert (answer.trigger_price, answer.price) == (D(30), D("28.5"))
+
+
 def test_the_price_of_a_chase_is_that_of_the_check() -> None:
     for side in Side:
         order = proposal(side=side, order_type=OrderType.MARKET, protection=D(25), atr=D(1), stop=None)
