@@ -14,6 +14,7 @@ const KINDS = { orders: "order", gtts: "gtt", positions: "position", fills: "fil
 const EMPTY = { orders: "No orders today.", gtts: "No GTTs.", positions: "No positions.", fills: "No fills today." };
 const ACCOUNT_EVERY_MS = 5_000;
 const NEAR = 0.8;
+const SAID_MS = 20_000;
 
 /** Rows by name: a row that stays keeps its node, and with it the focus. */
 class Rows {
@@ -56,10 +57,11 @@ export class Trading {
   #told;
   #stream;
   #book = "orders";
+  #forgetting = null;
   #isStale = true; // something of the books is to be drawn
   #names = new Map(); // instrument -> {name, detail, decimals}
   #rows = {
-    orders: new Rows(byId("rows-orders"), ["", "head", "", "", "", "", "name", "act"]),
+    orders: new Rows(byId("rows-orders"), ["", "head", "", "", "", "", "name status", "act"]),
     gtts: new Rows(byId("rows-gtts"), ["", "head", "", "", "name", "name", "act"]),
     positions: new Rows(byId("rows-positions"), ["head", "", "", "", "", "", "", "", "act"]),
     fills: new Rows(byId("rows-fills"), ["", "head", "", "", "", ""]),
@@ -193,9 +195,12 @@ export class Trading {
     }
   }
 
+  /** Below the books, for a while. */
   say(level, text) {
     setData(byId("books-said"), "level", level);
     setText(byId("books-said"), text);
+    clearTimeout(this.#forgetting);
+    this.#forgetting = setTimeout(() => setText(byId("books-said"), ""), SAID_MS);
   }
 
   // What comes in
@@ -263,21 +268,21 @@ export class Trading {
   }
 
   #orderRow([at, name, side, filled, price, average, status, act], order, node) {
-    node.classList.toggle("over", isOver(order));
+    node.classList.toggle("ended", isOver(order));
     setText(at, time(order.created_ts, { seconds: true }));
     this.#name(name, order);
     this.#side(side, order.side);
     setText(filled, `${number(order.filled_quantity)}/${number(order.quantity)}`);
     setText(price, `${priceWords(order)} ${order.order_type === "LIMIT" ? "" : order.order_type}`.trim());
     setText(average, order.filled_quantity ? number(order.average_price, 2) : number(null));
-    setText(status, statusWords(order));
+    this.#status(status, statusWords(order));
     status.classList.toggle("doubt", order.status === "unknown");
     status.classList.toggle("failed", order.status === "rejected");
     this.#button(act, canCancel(order), "order", "Cancel", `Cancel the order of ${this.#nameOf(order.instrument)}`);
   }
 
   #gttRow([at, name, side, units, rules, engine, act], gtt, node) {
-    node.classList.toggle("over", !gtt.live);
+    node.classList.toggle("ended", !gtt.live);
     setText(at, time(gtt.created_at / 1000, { seconds: true }));
     this.#name(name, gtt);
     this.#side(side, gtt.transaction_type);
@@ -300,7 +305,7 @@ export class Trading {
 
   #positionRow([name, units, average, last, open, realised, charges, net, act], position, node) {
     const ltp = this.#told.quote(position.instrument)?.ltp ?? position.last_price;
-    node.classList.toggle("over", position.quantity === 0);
+    node.classList.toggle("ended", position.quantity === 0);
     this.#name(name, position, position.product);
     setText(units, number(position.quantity));
     setText(average, position.quantity ? number(position.average_price, 2) : number(null));
@@ -332,6 +337,12 @@ export class Trading {
     setText(cell.children[0], known?.name ?? instrument);
     setText(cell.children[1], detail);
     cell.children[1].classList.toggle("live-mode", mode === "live");
+  }
+
+  /** Two lines of it; the whole under the pointer. */
+  #status(cell, words) {
+    if (!cell.children.length) cell.append(make("span", {}));
+    if (setText(cell.firstElementChild, words)) cell.title = words;
   }
 
   #side(cell, side) {
