@@ -53,6 +53,7 @@ def _settings(arguments: list[str] | None) -> SimSettings:
         "--partial-blocks", action="store_true", help="leave out the parts of a block that did not change"
     )
     parser.add_argument("--plus-plan", action="store_true", help="30 levels of depth, five connections")
+    parser.add_argument("--funds", default=fields["funds"].default, help="rupees in the account when it opens")
     parser.add_argument(
         "--fault", action="append", default=[], metavar="TIMELINE", help="what fails when: 'at 09:20 mute for 30s'"
     )

@@ -12,7 +12,7 @@ from typing import Final
 from sim.hours import day_of
 from sim.orders import Order, Status, Trade
 
-_KEPT_MAX: Final = 100_000
+_KEPT_MAX: Final = 50_000
 
 
 @dataclass(slots=True)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from math import isfinite
 from typing import Any, Final
 
 from sim.errors import ApiError
@@ -175,7 +176,7 @@ def _protection(body: Mapping[str, Any]) -> Decimal | None:
 
 
 def _number(value: object) -> Decimal | None:
-    """JSON has no infinities; a decimal keeps what was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A decimal keeps what was written."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return Decimal(str(value))

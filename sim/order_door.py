@@ -33,8 +33,10 @@ def order_write(exchange: Exchange, handler: Handler) -> Handler:
             return Response(status_code=400)
         if faults.rest_down or faults.use("order_unheard"):
             return await cut_off(exchange, request)
-        if refusal := faults.refusal("rest") or faults.refusal("orders"):
+        if refusal := faults.refusal("rest"):
             return refused(refusal)
+        if refusal := faults.refusal("orders"):
+            return failure(_foreign_ip()) if refusal.status == 403 and not refusal.html else refused(refusal)
         if faults.order_late_ms:
             await asyncio.sleep(faults.order_late_ms / 1_000)
         _enter(exchange, request)
@@ -87,12 +89,16 @@ def _enter(exchange: Exchange, request: Request) -> None:
     request.state.claims = claims
     host = request.client.host if request.client else ""
     if not exchange.account.may_order_from(host):
-        raise ApiError(403, "UDAPI1154", "Orders are accepted from a registered static IP only")
+        raise _foreign_ip()
     algo, registered = request.headers.get(ALGO_HEADER, ""), exchange.settings.algo_name
     if algo and registered and algo != registered:
         raise ApiError(400, "UDAPI1156", "The algo name is not registered", ALGO_HEADER, algo)
     check_hours(exchange)
     spend(exchange, request, 1)
+
+
+def _foreign_ip() -> ApiError:
+    return ApiError(403, "UDAPI1154", "Orders are accepted from a registered static IP only")
 
 
 def _user(request: Request) -> str:

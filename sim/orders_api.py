@@ -122,6 +122,9 @@ class _Calls:
             wanted = [each for each in wanted if (each.instrument.key, each.product) in tagged]
         if not wanted:
             raise ApiError(400, "UDAPI1111", "There are no open positions to exit")
+        now_ms = self.exchange.now_ms()
+        if all(self.trading.stage(each.instrument, now_ms).is_out_of_session for each in wanted):
+            raise ApiError(400, "UDAPI1113", "Positions are exited in market hours only")
         bodies = [_exit(each) for each in sorted(wanted, key=lambda each: each.quantity > 0)]  # buys first
         count = sum(len(slices(each, self.trading.instrument(each.instrument_token))) for each in bodies)
         if count > _BULK_MAX:

@@ -236,7 +236,7 @@ class Trading:
             at_ms=at_ms,
         )
         self._put(order)
-        if self._stage(instrument, at_ms).is_out_of_session:
+        if self.stage(instrument, at_ms).is_out_of_session:
             self._put(order.became(Status.AFTER_MARKET, at_ms, is_amo=True))
         else:
             self._admit(order, at_ms)
@@ -269,7 +269,7 @@ class Trading:
         if instrument.key not in self.market.listing.row_of:
             return "The instrument is not traded any more"
         late_stops = self.settings.late_stops == "release"
-        stage = self._stage(instrument, at_ms)
+        stage = self.stage(instrument, at_ms)
         return rules.refusal(order, self.floor.quote(instrument), stage, late_stops=late_stops) or self._unaffordable(
             order
         )
@@ -292,7 +292,7 @@ class Trading:
     def _enter(self, order: Order, at_ms: int) -> None:
         order = self._put(order.became(Status.OPEN, at_ms))
         number, rests = self.ledger.next_number(), order.validity != IOC
-        if self._stage(order.instrument, at_ms) is not Stage.CONTINUOUS:
+        if self.stage(order.instrument, at_ms) is not Stage.CONTINUOUS:
             self.floor.collect(order, number)
             return
         self._fill(self.floor.enter(order, number, rests=rests), at_ms)
@@ -340,14 +340,14 @@ class Trading:
         if wanted.quantity <= order.filled_quantity:
             return f"Quantity {wanted.quantity} is not above the filled quantity {order.filled_quantity}"
         late_stops = alive is Status.OPEN or self.settings.late_stops == "release"
-        stage = self._stage(order.instrument, at_ms)
+        stage = self.stage(order.instrument, at_ms)
         refusal = rules.refusal(wanted, self.floor.quote(order.instrument), stage, late_stops=late_stops)
         return refusal or self._unaffordable(wanted, order)
 
     def _why_not_touched(self, order: Order, at_ms: int) -> str:
         if self.faults.use("order_reject"):
             return _TURNED_DOWN
-        stage = self._stage(order.instrument, at_ms)
+        stage = self.stage(order.instrument, at_ms)
         if stage is Stage.FROZEN or (stage is Stage.LIMITS_ONLY and order.order_type == MARKET):
             return "The order cannot be changed in this phase of the session"
         return ""
@@ -376,7 +376,7 @@ class Trading:
     def _keep_hours(self, now_ms: int) -> None:
         """A minute begins: some sessions may have begun or ended."""
         for order in list(self.ledger.live.values()):
-            stage = self._stage(order.instrument, now_ms)
+            stage = self.stage(order.instrument, now_ms)
             if order.status in AFTER_MARKET:
                 if not stage.is_out_of_session and not rules.session_refusal(order, stage):
                     self._admit(order, now_ms)
@@ -396,7 +396,8 @@ class Trading:
 
     # --- small things ------------------------------------------------------------------------------------------------
 
-    def _stage(self, instrument: Instrument, at_ms: int) -> Stage:
+    def stage(self, instrument: Instrument, at_ms: int) -> Stage:
+        """What is done with its orders at a moment."""
         found = phases.stage(self.hours, instrument, at_ms)
         if found.is_auction and any(
             each.close_ms <= at_ms <= each.match_ms

@@ -66,6 +66,21 @@ async def test_a_slow_answer_comes_for_what_is_done_already() -> None:
         assert at_the_exchange(exchange) == [("slow", "open")]
 
 
+async def test_an_order_may_be_on_its_way_for_a_while() -> None:
+    async with served() as exchange, trader(exchange) as client:
+        exchange.order_fault(FaultRequest(order_pending_ms=2_000))
+        slow, gone = await place(client, market_body()), await place(client, body())
+        assert (await details(client, slow))["status"] == "open pending"
+        change = {"order_id": slow, "order_type": "LIMIT", "validity": "DAY", "price": 1_390, "trigger_price": 0}
+        await client.put("/v3/order/modify", json=change)
+        assert (await history(client, slow))[-2:] == ["not modified", "open pending"]
+        await client.delete("/v3/order/cancel", params={"order_id": gone})
+        assert (await history(client, gone))[-2:] == ["cancel pending", "cancelled"]
+        await exchange.advance(3_000)
+        assert (await details(client, slow))["status"] == "complete"
+        assert exchange.trading.ledger.live == {}
+
+
 async def test_orders_are_turned_down_after_they_were_accepted() -> None:
     async with served() as exchange, trader(exchange) as client:
         exchange.order_fault(FaultRequest(order_reject=1))
@@ -84,7 +99,7 @@ async def test_orders_are_turned_down_after_they_were_accepted() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(429, "UDAPI10005"), (403, "UDAPI100058"), (423, "UDAPI100074"), (401, "UDAPI100050"), (503, "UDAPI100500")],
+    [(429, "UDAPI10005"), (403, "UDAPI1154"), (423, "UDAPI100074"), (401, "UDAPI100050"), (503, "UDAPI100500")],
 )
 async def test_writes_are_refused_while_everything_else_works(status: int, code: str) -> None:
     async with served() as exchange, trader(exchange) as client:

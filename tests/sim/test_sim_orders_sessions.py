@@ -39,7 +39,7 @@ async def told(client: httpx.AsyncClient, order_id: str) -> tuple[str, str]:
 
 
 async def test_the_pre_open_collects_and_matches_at_one_price() -> None:
-    async with served(start=at(9, 1)) as exchange, trader(exchange) as client:
+    async with served(conflation_ms=10_000, start=at(9, 1)) as exchange, trader(exchange) as client:
         auction = next(
             each for each in exchange.market.auctions if each.row == exchange.market.listing.row_of[RELIANCE]
         )
@@ -66,7 +66,7 @@ async def test_the_pre_open_collects_and_matches_at_one_price() -> None:
 
 
 async def test_what_has_no_pre_open_waits_for_the_opening() -> None:
-    async with served(start=at(8, 50)) as exchange, trader(exchange) as client:
+    async with served(conflation_ms=10_000, start=at(8, 50)) as exchange, trader(exchange) as client:
         contract = option(exchange)
         bought = await place(client, market_body(instrument_token=contract.key, quantity=contract.lot_size))
         shares = await place(client, body(is_amo=True))
@@ -92,7 +92,7 @@ async def test_what_has_no_pre_open_waits_for_the_opening() -> None:
 
 
 async def test_orders_of_the_day_end_with_their_session() -> None:
-    async with served(start=at(15, 29)) as exchange, trader(exchange) as client:
+    async with served(conflation_ms=10_000, start=at(15, 29)) as exchange, trader(exchange) as client:
         near = future(exchange)
         _, ask = touch(exchange, near.key)
         waits = body(instrument_token=near.key, quantity=near.lot_size, price=round(ask * 0.97, 0))
@@ -106,7 +106,10 @@ async def test_orders_of_the_day_end_with_their_session() -> None:
 
 
 async def test_the_closing_auction_takes_over_what_waits_and_ends_stops() -> None:
-    async with served(start=at(15, 13), holdings={RELIANCE: 100}) as exchange, trader(exchange) as client:
+    async with (
+        served(conflation_ms=10_000, start=at(15, 13), holdings={RELIANCE: 100}) as exchange,
+        trader(exchange) as client,
+    ):
         row = exchange.market.listing.row_of[RELIANCE]
         auction = next(
             each for each in exchange.market.auctions if each.row == row and each.start_ms > exchange.now_ms()
@@ -129,13 +132,17 @@ async def test_the_closing_auction_takes_over_what_waits_and_ends_stops() -> Non
 
 
 async def test_a_day_later_shares_are_holdings_contracts_are_carried_and_the_book_is_empty() -> None:
-    async with served(start=datetime(2026, 11, 19, 15, 5, tzinfo=IST)) as exchange, trader(exchange) as client:
+    async with (
+        served(conflation_ms=10_000, start=datetime(2026, 11, 19, 15, 5, tzinfo=IST)) as exchange,
+        trader(exchange) as client,
+    ):
         near = future(exchange)
         shares = await details(client, await place(client, market_body(product="D")))
         intraday = await place(client, market_body(quantity=4))
         short = market_body(instrument_token=near.key, quantity=near.lot_size, transaction_type="SELL", product="D")
         carried = await details(client, await place(client, short))
         await until(exchange, 16, 0)
+        assert refusal(await client.post("/v2/order/positions/exit"))[:2] == (400, "UDAPI1113")
         kept = await place(client, body(tag="tonight"))
         before = exchange.trading.funds()
         await exchange.advance(16 * 60 * MINUTE_MS)
@@ -158,7 +165,10 @@ async def test_a_day_later_shares_are_holdings_contracts_are_carried_and_the_boo
 
 
 async def test_contracts_that_expire_are_settled_against_their_underlying() -> None:
-    async with served(start=datetime(2026, 11, 23, 15, 30, tzinfo=IST)) as exchange, trader(exchange) as client:
+    async with (
+        served(conflation_ms=10_000, start=datetime(2026, 11, 23, 15, 30, tzinfo=IST)) as exchange,
+        trader(exchange) as client,
+    ):
         contract = option(exchange)
         assert contract.expiry == exchange.market.on
         bought = market_body(instrument_token=contract.key, quantity=contract.lot_size, product="D")
@@ -174,9 +184,9 @@ async def test_contracts_that_expire_are_settled_against_their_underlying() -> N
 
 
 async def test_at_night_the_service_sleeps() -> None:
-    async with served(start=at(2, 0)) as exchange, trader(exchange) as client:
+    async with served(conflation_ms=10_000, start=at(2, 0)) as exchange, trader(exchange) as client:
         assert refusal(await client.post("/v3/order/place", json=body()))[:2] == (423, "UDAPI100074")
         assert refusal(await client.get("/v2/order/retrieve-all"))[:2] == (423, "UDAPI100074")
         assert refusal(await client.get("/v3/user/get-funds-and-margin"))[:2] == (423, "UDAPI100072")
-    async with served(start=at(2, 0), always_open=True) as exchange, trader(exchange) as client:
+    async with served(conflation_ms=10_000, start=at(2, 0), always_open=True) as exchange, trader(exchange) as client:
         assert (await told(client, await place(client, market_body())))[0] == "complete"

@@ -4,14 +4,16 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sim import order_body
 from sim.errors import ApiError
 from sim.exchange import Exchange
 from sim.faults import FaultRequest
 from sim.orders import FINAL, ZERO, ModifyBody, Order, PlaceBody, Status
-from tests.sim.ordertools import option
+from tests.sim.ordertools import body, option
 from tests.sim.simtools import RELIANCE
 from tests.sim.simtools import settings as chosen
 
@@ -194,3 +196,32 @@ def test_money_is_neither_made_nor_lost(deeds: list[tuple[Any, ...]]) -> None:
     day.trading.portfolio.next_day(day.trading.last, {})
     assert abs(day.trading.portfolio.cash - before - profit) <= Decimal("0.03")
     assert day.trading.positions() == []
+
+
+def test_the_market_is_the_same_whoever_trades_in_it() -> None:
+    deeds = [("place", True, "BUY", "LIMIT", 12, 40), ("place", False, "SELL", "MARKET", 0, 20), ("wait", 60_000)]
+    busy, quiet = Day(deeds), Day([("wait", 60_000)])
+    assert busy.trading.ledger.trades
+    for name in ("ltp", "ltt", "ltq", "vtt", "bid", "ask", "epoch", "oi"):
+        assert np.array_equal(getattr(busy.exchange.market, name), getattr(quiet.exchange.market, name))
+
+
+ANYTHING = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=50), st.lists(st.integers(), max_size=2)
+)
+
+
+FIELDS = (*body(), "tag", "slice", "market_protection", "order_id")
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING))
+def test_any_body_is_either_read_or_refused_with_a_name(wrong: dict[str, Any]) -> None:
+    refusals = set()
+    for read in (lambda asked: order_body.placement(asked, 0), order_body.change):
+        try:
+            quantity = read(body(order_id="261120000000001") | wrong).quantity
+        except ApiError as error:
+            refusals.add((error.status, error.property_path))
+        else:
+            assert quantity is None or quantity > 0
+    assert refusals <= {(400, name) for name in FIELDS}
