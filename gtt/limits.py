@@ -183,6 +183,10 @@ class Strategies:
         if unknown := sorted(parts.keys() - {"defaults", "strategy"}):
             raise Misconfigured(f"{file}: [{unknown[0]}] is no section; there are [defaults] and [strategy.<name>].")
         defaults = _section(parts.get("defaults", {}), file, "defaults")
+        if defaults.mode is StrategyMode.LIVE:
+            raise Misconfigured(
+                f"{file}, [defaults], mode: live is a word for each strategy alone, in [strategy.<name>]."
+            )
         self._others = defaults.over(self._people)
         named = parts.get("strategy", {})
         if not isinstance(named, dict):

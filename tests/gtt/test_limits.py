@@ -113,6 +113,7 @@ def test_defaults_are_for_strategies_and_not_for_people(own: Settings) -> None:
         ("[defaults]\nsquare_off = { X = 5 }", "[defaults], square_off.X: Input should be 'I', 'D' or 'MTF'"),
         ("[defaults]\nsquare_off = { I = -1 }", "square_off.I: Input should be greater than or equal to 0 (it is -1)"),
         ("[defaults]\nsquare_off = 10", "[defaults], square_off: "),
+        ('[defaults]\nmode = "live"', "[defaults], mode: live is a word for each strategy alone, in [strategy.<name>]"),
         ("[defaults]\ntrail = 1", "[defaults], trail: Input should be less than 1 (it is 1)"),
         ("[defaults]\nprotection = 26", "[defaults], protection: Input should be less than or equal to 25 (it is 26)"),
         ("[defaults]\nprotection = 0", "protection: -1 (the venue's table), or more than 0 is wanted (it is 0)"),
