@@ -177,6 +177,8 @@ def _protection(body: Mapping[str, Any]) -> Decimal | None:
 
 def _number(value: object) -> Decimal | None:
     """A decimal keeps what was written."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and not isfinite(value):
         return None
     return Decimal(str(value))
