@@ -103,6 +103,7 @@ class GttState(BaseModel):
     keep_exits: bool = False  # of that: what was filled keeps its exits
     lapsed: bool = False  # its validity is over; only exits of what was entered live on
     exits_until_us: int = 0  # epoch us; end of the position's own product; 0: none
+    ended: bool = False  # that has come
     due_ts: int = 0  # when it wants a `Timer`, epoch ms; 0: never. Worked out by each step: thousands are looked at
 
     @property
@@ -180,7 +181,11 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Expire:
+    """Its validity is over, by the market's clock, which may be another one than the order worker's. Without a
+    `market_ms`: as of the moment at which it expires."""
+
     ts_ms: int
+    market_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ __all__ = [
     "Watched",
     "accept",
     "due_ts",
+    "ends_us",
     "expiry_us",
     "only_trailed",
     "protect_rest",
@@ -211,7 +212,7 @@ def _take(draft: Draft, event: Event) -> None:
         case Cancel():
             _cancel(draft, event)
         case Expire():
-            draft.put(lapsed=True)
+            _expire(draft, event)
         case Timer():
             _timer(draft, event)
         case Reattach():
@@ -237,13 +238,18 @@ def _cancel(draft: Draft, event: Cancel) -> None:
     draft.put(closing=event.by or "somebody", keep_exits=keep_exits)
 
 
+def _expire(draft: Draft, event: Expire) -> None:
+    gtt, until_us = draft.state.gtt, draft.state.exits_until_us
+    now_us = gtt.expires_at if event.market_ms is None else event.market_ms * 1000
+    draft.put(lapsed=draft.state.lapsed or now_us >= gtt.expires_at)
+    draft.put(ended=draft.state.ended or 0 < until_us <= now_us)
+
+
 def _timer(draft: Draft, event: Timer) -> None:
     state = draft.state
     if event.last is not None:
         draft.put(last=event.last)
     draft.band = event.band
-    if draft.ts_ms * 1000 >= state.gtt.expires_at:
-        draft.put(lapsed=True)
     if draft.ts_ms >= state.retry_ts:
         draft.put(retry_ts=0)
     chase(draft)
@@ -296,7 +302,7 @@ def _whole(draft: Draft) -> tuple[RuleEvent, str] | None:
     state = draft.state
     if state.closing and not state.keep_exits:
         return RuleEvent.CANCELLED, f"cancelled by {state.closing}"
-    if state.exits_until_us and draft.ts_ms * 1000 >= state.exits_until_us:
+    if state.ended:
         return RuleEvent.EXPIRED, ""
     return None
 
@@ -388,6 +394,15 @@ def due_ts(state: GttState) -> int:
     return state.due_ts
 
 
+def ends_us(state: GttState) -> int:
+    """When it wants an `Expire`, epoch us by the market's clock; 0: never."""
+    if not state.gtt.live or state.gtt.engine is Engine.VENUE:
+        return 0
+    if not state.lapsed:
+        return state.gtt.expires_at
+    return 0 if state.ended else state.exits_until_us
+
+
 def only_trailed(before: GttState, after: GttState) -> bool:
     """Whether nothing but the place of the trailing stop is another: ticks tell that again."""
     stop = after.gtt.rule(Leg.STOPLOSS)
@@ -405,12 +420,8 @@ def _due_ts(state: GttState) -> int:
     gtt = state.gtt
     if not gtt.live or gtt.engine is Engine.VENUE:
         return 0
-    entry = gtt.rule(Leg.ENTRY)
     times = [state.retry_ts, state.chase_ts]
     times += [child.asked_ts + REASK_MS for child in state.children if child.live and child.asked_ts]
-    if entry and not state.lapsed:
-        times.append(-(-gtt.expires_at // 1000))
-    times.append(-(-state.exits_until_us // 1000))
     return min((ts for ts in times if ts), default=0)
 
 

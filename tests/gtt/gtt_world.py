@@ -14,6 +14,7 @@ from gtt.machine import (
     ChildRefused,
     Done,
     Event,
+    Expire,
     GttState,
     Hit,
     Odd,
@@ -26,6 +27,7 @@ from gtt.machine import (
     Watched,
     accept,
     due_ts,
+    ends_us,
     expiry_us,
     step,
     watches,
@@ -127,6 +129,10 @@ class World:
         self.now_ms = max(self.now_ms, due) if ms is None else self.now_ms + ms
         if due and due <= self.now_ms:
             self.event(Timer(self.now_ms, self.price))
+
+    def expire(self) -> None:
+        """The market's clock reaches the next end; ours is another."""
+        self.event(Expire(self.now_ms, -(-ends_us(self.state) // 1000)))
 
     def crash(self) -> None:
         """What was not done yet is forgotten; what was written down is there."""

@@ -24,6 +24,7 @@ from gtt.machine import (
     Timer,
     TurnedDown,
     due_ts,
+    ends_us,
     only_trailed,
     protect_rest,
     step,
@@ -492,8 +493,9 @@ def test_what_is_finished_is_neither_cancelled_nor_changed() -> None:
 
 def test_a_gtt_that_never_fired_expires() -> None:
     world = World(body(*FULL))
-    assert due_ts(world.state) == world.state.gtt.expires_at // 1000
-    world.wait()
+    world.event(Expire(NOW + 9, world.state.gtt.expires_at // 1000 - 1))
+    assert world.statuses == "SCHEDULED INACTIVE INACTIVE"
+    world.expire()
     assert world.statuses == "EXPIRED EXPIRED EXPIRED"
     assert not world.state.gtt.live
 
@@ -502,10 +504,10 @@ def test_expiry_takes_the_open_entry_back_and_leaves_what_was_entered_its_exits(
     world = World(body(*FULL, product="D"))
     world.trade("120")
     world.fill(world.only, 25)
-    world.event(Expire(world.state.gtt.expires_at // 1000))
+    world.event(Expire(NOW + 9))
     assert world.live() == []
     assert world.statuses == "EXPIRED PENDING PENDING"
-    assert due_ts(world.state) == 0
+    assert ends_us(world.state) == 0
     world.trade("108")
     world.fill(world.only)
     assert world.statuses == "EXPIRED CANCELLED COMPLETED"
@@ -513,7 +515,7 @@ def test_expiry_takes_the_open_entry_back_and_leaves_what_was_entered_its_exits(
 
 def test_the_exits_of_an_intraday_position_end_with_its_day() -> None:
     world = bought()
-    world.wait()
+    world.expire()
     assert world.statuses == "COMPLETED EXPIRED EXPIRED"
     assert "75 units" in world.alerts[0]
 

@@ -22,7 +22,6 @@ from gtt.machine import (
     ChangeChild,
     Child,
     ChildRefused,
-    Expire,
     GttState,
     Modify,
     PlaceChild,
@@ -31,7 +30,7 @@ from gtt.machine import (
 )
 from schemas.gtt import GttChange, Leg, RuleStatus
 from schemas.orders import FINAL, Order, OrderStatus
-from tests.gtt.gtt_world import TERMS, World, body, entry, stop, target
+from tests.gtt.gtt_world import NOW, TERMS, World, body, entry, stop, target
 
 #: Those at which something happens, and their neighbours.
 PRICES = st.sampled_from(
@@ -83,8 +82,7 @@ class Adversary(RuleBasedStateMachine):
     @rule(ms=st.sampled_from([None, 300, 1_500, 40_000]))
     def wait(self, ms: int | None) -> None:
         if ms is None:
-            due = due_ts(self.world.state)
-            assume(0 < due < self.world.now_ms + 600_000)  # not to the end of the day
+            assume(due_ts(self.world.state))
         self.world.wait(ms)
 
     # The order desk
@@ -160,9 +158,10 @@ class Adversary(RuleBasedStateMachine):
     def cancel(self, keep_exits: bool) -> None:
         self.world.event(Cancel("me", self.world.now_ms, keep_exits))
 
+    @precondition(lambda self: self.world.now_ms > NOW + 60_000)
     @rule()
     def expire(self) -> None:
-        self.world.event(Expire(self.world.now_ms))
+        self.world.expire()
 
     @rule(n=st.integers(0, 6), gap=st.sampled_from([None, "2", "4.05"]))
     def modify(self, n: int, gap: str | None) -> None:
@@ -206,9 +205,7 @@ class Adversary(RuleBasedStateMachine):
     @invariant()
     def what_is_held_has_a_stop(self) -> None:
         state = self.world.state
-        whole = (state.closing and not state.keep_exits) or (
-            state.exits_until_us and self.world.now_ms * 1000 >= state.exits_until_us
-        )
+        whole = (state.closing and not state.keep_exits) or state.ended
         if not state.gtt.live or state.held <= 0 or whole:
             return
         stop_at = state.gtt.rule(Leg.STOPLOSS)
@@ -251,7 +248,7 @@ class Adversary(RuleBasedStateMachine):
                 world.event(Cancel("the end", world.now_ms, keep_exits=True))
             world.wait(6_000)
         self.never_more_out_than_in()
-        if not (world.state.closing and not world.state.keep_exits):
+        if not (world.state.closing and not world.state.keep_exits) and not world.state.ended:
             assert world.state.held == 0
         assert world.live() == []
 
