@@ -13,8 +13,8 @@ from sim.phases import Stage
 
 AUTOMATIC: Final = Decimal(-1)
 
-#: (from premium or price, percent) of the automatic protection, cheapest first. Of options the venue has told only those
-#: below 10 rupees; the others are ours.
+#: (from premium or price, percent) of the automatic protection, cheapest first. Of options the venue has told only what
+#: is below 10 rupees; the rest is ours.
 _OPTION_PERCENT: Final = ((0, "15"), (5, "10"), (10, "5"), (50, "3"), (500, "2"))
 _OTHER_PERCENT: Final = ((0, "3"), (50, "2"), (500, "1"), (10_000, "0.5"))
 
