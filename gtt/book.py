@@ -11,6 +11,7 @@ from pydantic import BaseModel, PrivateAttr
 
 from brokers.venue import Funds, NewGtt, VenueGtt, VenueHolding
 from gtt.facts import Commanded, What
+from gtt.gtt_index import GttIndex
 from gtt.gtt_state import GttState
 from gtt.orders_table import WRITTEN_OFF, State
 from gtt.risk_types import Origin
@@ -197,10 +198,13 @@ class Book(BaseModel):
     _by_venue: dict[tuple[TradingMode, str], str] = PrivateAttr(default_factory=dict)
     _live: dict[str, None] = PrivateAttr(default_factory=dict)
     _waiting: dict[str, None] = PrivateAttr(default_factory=dict)
+    _gtts: GttIndex = PrivateAttr(default_factory=GttIndex)
 
     def model_post_init(self, _: object) -> None:
         for record in self.orders.values():
             self.index(record)
+        for gtt in self.gtts.values():
+            self.index_gtt(gtt)
         self._waiting = {command: None for command, held in self.commands.items() if not held.replied}
 
     def index(self, record: OrderRecord) -> None:
@@ -217,6 +221,31 @@ class Book(BaseModel):
         record = self.orders.pop(order_id)
         self._by_venue.pop((record.order.mode, record.order.venue_order_id), None)
         self._live.pop(order_id, None)
+
+    def index_gtt(self, record: GttRecord) -> None:
+        """After each change of a record."""
+        called = record.asked is not None or record.call is not None
+        self._gtts.note(record.state.gtt.gtt_order_id, record.state, called=called)
+
+    def forget_gtt(self, gtt_id: str) -> None:
+        record = self.gtts.pop(gtt_id)
+        self._gtts.forget(gtt_id, record.state.gtt.instrument)
+
+    def live_gtts(self, instrument: str | None = None) -> list[GttRecord]:
+        """Of an instrument, or all."""
+        return [self.gtts[gtt_id] for gtt_id in self._gtts.live(instrument)]
+
+    def called_gtts(self) -> list[GttRecord]:
+        """Of which something is asked of a venue, or is to be."""
+        return [self.gtts[gtt_id] for gtt_id in self._gtts.called()]
+
+    def due_gtts(self, now_ms: int) -> list[GttRecord]:
+        """Whose timer has come; each is told once for a time."""
+        return [self.gtts[gtt_id] for gtt_id in self._gtts.due(now_ms)]
+
+    def ended_gtts(self, market_ms: int) -> list[GttRecord]:
+        """Whose validity has ended, by the market's clock; each is told once for a time."""
+        return [self.gtts[gtt_id] for gtt_id in self._gtts.ended(market_ms * 1000)]
 
     def account(self, mode: TradingMode) -> AccountRecord:
         found = self.accounts.get(mode)

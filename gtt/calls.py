@@ -2,14 +2,30 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from decimal import Decimal
+from typing import Any, Final, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
 from brokers import venue
 from brokers.venue import Venue, VenueGtt, VenueOrder, VenueTrade
 from bus import clock, metrics
-from gtt.effects import Ask, Asked, AskGtts, AskTrades, Books, Down, Effect, Gone, Look, Nothing, Outcome, Took, Write
+from gtt.effects import (
+    Ask,
+    Asked,
+    AskGtts,
+    AskMargin,
+    AskTrades,
+    Books,
+    Down,
+    Effect,
+    Gone,
+    Look,
+    Nothing,
+    Outcome,
+    Took,
+    Write,
+)
 from gtt.facts import What
 from schemas.errors import Rejected, Unavailable
 from schemas.orders import TradingMode
@@ -17,9 +33,25 @@ from schemas.orders import TradingMode
 log = structlog.get_logger("venue")
 
 _READ_S: Final = 10.0
+_MARGIN_S: Final = 1.0  # an entry waits for it
 _GRACE_S: Final = 1.0  # a venue's own deadline comes first
 
 T = TypeVar("T")
+
+
+class Limited(Protocol):
+    @property
+    def lower(self) -> Decimal | None: ...
+
+    @property
+    def upper(self) -> Decimal | None: ...
+
+
+@runtime_checkable
+class Quoting(Protocol):
+    """A venue that tells the price limits of the day."""
+
+    async def quoted(self, keys: Sequence[str]) -> Mapping[str, Limited]: ...
 
 
 class Inputs(Protocol):
@@ -36,6 +68,10 @@ class Inputs(Protocol):
     def trades(self, mode: TradingMode, told: list[VenueTrade] | None) -> None: ...
 
     def gtts(self, mode: TradingMode, told: list[VenueGtt] | None, asked_ts: int) -> None: ...
+
+    def margin(self, intent_id: str, needed: Decimal | None) -> None: ...
+
+    def band(self, key: str, low: Decimal, high: Decimal) -> None: ...
 
     def failed(self, bug: BaseException) -> None: ...
 
@@ -61,6 +97,8 @@ class Calls:
                 self.start(self._trades(effect.mode))
             elif isinstance(effect, AskGtts):
                 self.start(self._gtts(effect.mode))
+            elif isinstance(effect, AskMargin):
+                self.start(self._margin(effect))
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -164,16 +202,30 @@ class Calls:
         told: Sequence[VenueTrade] | None = await _read(self._venues[mode].trades())
         self._inputs.trades(mode, None if told is None else list(told))
 
+    async def _margin(self, effect: AskMargin) -> None:
+        """What an entry needs, and today's price limits where the venue tells them; soon, or not at all."""
+        at, key = self._venues[effect.mode], effect.order.instrument
+        bands = _read(at.quoted([key]), _MARGIN_S) if isinstance(at, Quoting) else _nothing()
+        needed, quoted = await asyncio.gather(_read(at.margin([effect.order]), _MARGIN_S), bands)
+        told = quoted.get(key) if quoted else None
+        if told is not None and told.lower is not None and told.upper is not None:
+            self._inputs.band(key, told.lower, told.upper)
+        self._inputs.margin(effect.intent_id, needed)
+
     async def _gtts(self, mode: TradingMode) -> None:
         asked_ts = clock.now_ms()
         told: Sequence[VenueGtt] | None = await _read(self._venues[mode].gtts())
         self._inputs.gtts(mode, None if told is None else list(told), asked_ts)
 
 
-async def _read(question: Awaitable[T]) -> T | None:
+async def _nothing() -> None:
+    return None
+
+
+async def _read(question: Awaitable[T], seconds: float = _READ_S) -> T | None:
     """None: there was no answer."""
     try:
-        async with asyncio.timeout(_READ_S):
+        async with asyncio.timeout(seconds):
             return await question
     except (Unavailable, Rejected, TimeoutError) as error:
         log.warning("no answer", reason=str(error))

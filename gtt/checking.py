@@ -4,14 +4,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from brokers.upstox.egress import is_loopback
+from brokers.venue import NewOrder
 from gtt import facts, risk, worth
 from gtt.book import OrderRecord
+from gtt.effects import AskMargin
 from gtt.here import Here, decimal_of
 from gtt.risk_types import Check, Market, Origin, Proposal, Standing, Units
 from market import sessions
 from market.instruments import Instrument, class_of, trading_hours
 from market.sessions import Phase
 from schemas.errors import Misconfigured, Rejected
+from schemas.money import ZERO
 from schemas.orders import (
     Order,
     OrderStatus,
@@ -43,6 +46,7 @@ class Verdict:
 def decide(here: Here, proposal: Proposal, *, gtt_id: str = "", command: str = "") -> Verdict:
     """Check a proposal; approved or refused, it is a fact from now on."""
     said = examine(here, proposal)
+    here.margins.pop(proposal.intent_id, None)
     if isinstance(said, risk.Refused):
         return refuse(here, proposal, said.rule, said.reason, said.checks, gtt_id=gtt_id, command=command)
     return _approve(here, said, gtt_id, command)
@@ -52,6 +56,31 @@ def examine(here: Here, proposal: Proposal) -> risk.Approved | risk.Refused:
     """What the check says; nothing comes of it."""
     limits = here.scene.limits(proposal.strategy)
     return risk.check(proposal, market_of(here, proposal.instrument), standing_of(here, proposal), limits)
+
+
+def waits_for_margin(here: Here, proposal: Proposal) -> bool:
+    """Whether the venue is to be asked first what an entry needs; asks. Where it does not say, our estimate counts."""
+    intent_id = proposal.intent_id
+    if proposal.reduces or not here.venues[proposal.mode].margin_check or intent_id in here.margins:
+        return False
+    if intent_id in here.asking_margin:
+        return True
+    if isinstance(examine(here, proposal), risk.Refused):
+        return False
+    order = NewOrder(
+        order_id=order_id_of(intent_id),
+        instrument=proposal.instrument,
+        side=proposal.side,
+        quantity=proposal.quantity,
+        product=proposal.product,
+        order_type=OrderType.LIMIT,
+        price=proposal.price or here.price(proposal.instrument) or ZERO,
+        trigger_price=proposal.trigger_price,
+        validity=proposal.validity,
+    )
+    here.asking_margin.add(intent_id)
+    here.want(AskMargin(proposal.mode, intent_id, order))
+    return True
 
 
 def examine_ahead(here: Here, proposal: Proposal) -> risk.Approved | risk.Refused:

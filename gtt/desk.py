@@ -51,6 +51,8 @@ _MARK_MS: Final = 60_000
 _MARK_SHARE: Final = Decimal("0.0005")
 _POLL_MS: Final = 2_000  # the books are read this often while the stream is down and something works
 _RETRY_LOOK_MS: Final = 1_000
+_FUNDS_MS: Final = 1_000  # after a fill, so long until funds and positions are read again
+_MARGINS_MAX: Final = 1_000
 
 
 class Desk:
@@ -104,7 +106,7 @@ class Desk:
     def command(self, now_ms: int, command_id: str, by: str, command: OrderCommand, entry_ms: int) -> bool:
         """False: it is to be told again in a moment."""
         here = self._at(now_ms)
-        if desk_commands.waits(here, command, entry_ms):
+        if desk_commands.waits(here, command_id, command, entry_ms):
             return False
         desk_commands.obey(here, command_id, by, command, entry_ms)
         self._settle()
@@ -117,9 +119,9 @@ class Desk:
             return True
         if desk_signals.waits(here, signal, entry_ms):
             return False
-        desk_signals.heard(here, signal, entry_ms)
+        decided = desk_signals.heard(here, signal, entry_ms)
         self._settle()
-        return True
+        return decided
 
     def crossed(self, now_ms: int, crossing: Crossing, received_ns: int, late: bool) -> None:
         here = self._at(now_ms)
@@ -206,7 +208,12 @@ class Desk:
             runtime.look_ts = runtime.look_ts or here.now_ms + _RETRY_LOOK_MS
 
     def margin(self, now_ms: int, intent_id: str, needed: Decimal | None) -> None:
-        self._at(now_ms).margins[intent_id] = needed
+        """None: the venue would not say."""
+        here = self._at(now_ms)
+        here.asking_margin.discard(intent_id)
+        here.margins[intent_id] = needed
+        while len(here.margins) > _MARGINS_MAX:
+            here.margins.pop(next(iter(here.margins)))
 
     def halt(self, now_ms: int, why: str) -> None:
         here = self._at(now_ms)
@@ -316,6 +323,11 @@ class Desk:
         if touched.what == "order":
             desk_gtts.order_changed(self.here, touched.key)
             desk_venue_gtts.order_changed(self.here, touched.key)
+        elif touched.what == "fill":
+            runtime = self.here.runtime.get(touched.body.mode)
+            if runtime is not None:
+                due_ts = self.here.now_ms + _FUNDS_MS
+                runtime.look_ts = min(runtime.look_ts or due_ts, due_ts)
         elif touched.what == "position":
             mode, instrument_and_product = touched.key.split("|", 1)
             key, _, product = instrument_and_product.rpartition("|")

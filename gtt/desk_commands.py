@@ -31,14 +31,20 @@ def intent_of(command: str) -> str:
     return f"command:{command}"
 
 
-def waits(here: Here, command: OrderCommand, entry_ms: int) -> bool:
-    """Whether an entry is better decided in a moment: the books are being compared, and it is young."""
+def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> bool:
+    """Whether an entry is better decided in a moment: the books are being compared, or the venue is asked what margin
+    it needs; and it is young."""
     if not isinstance(command, _ENTRIES):
         return False
     mode = mode_of(here, command.mode if isinstance(command, OrderPlace) else command.body.mode)
     runtime = here.runtime.get(mode)
-    young = here.now_ms - entry_ms < here.settings.teji_intent_s * 500
-    return runtime is not None and runtime.reconciling and young
+    if runtime is None or here.now_ms - entry_ms >= here.settings.teji_intent_s * 500:
+        return False
+    if runtime.reconciling:
+        return True
+    if not isinstance(command, OrderPlace) or command_id in here.book.commands:
+        return False
+    return checking.waits_for_margin(here, desk_orders.proposal_of(here, command, intent_of(command_id), mode))
 
 
 def obey(here: Here, command_id: str, by: str, command: OrderCommand, entry_ms: int) -> None:

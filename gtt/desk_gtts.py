@@ -172,7 +172,7 @@ def step(here: Here, gtt_id: str, event: gtt_state.Event, why: str = "") -> gtt_
         return ()
     state, actions = machine.step(before, event)
     if state != before:
-        if _only_moved(before, state) and all(isinstance(action, gtt_state.Watch) for action in actions):
+        if machine.only_trailed(before, state) and all(isinstance(action, gtt_state.Watch) for action in actions):
             here.trailing[gtt_id] = state
         else:
             here.trailing.pop(gtt_id, None)
@@ -181,19 +181,6 @@ def step(here: Here, gtt_id: str, event: gtt_state.Event, why: str = "") -> gtt_
             here.emit(facts.GttChanged(ts=here.now_ms, account=gtt.mode, gtt_id=gtt_id, state=state, why=why))
     act(here, gtt_id, actions)
     return actions
-
-
-def _only_moved(before: GttState, after: GttState) -> bool:
-    """The trailing stop is somewhere else, and nothing more."""
-    return (
-        before.children == after.children
-        and before.attempts == after.attempts
-        and before.closing == after.closing
-        and before.gtt.live == after.gtt.live
-        and (before.gtt.entered, before.gtt.exited) == (after.gtt.entered, after.gtt.exited)
-        and [rule.status for rule in before.gtt.rules] == [rule.status for rule in after.gtt.rules]
-        and (before.retry_ts, before.chase_ts, before.lapsed) == (after.retry_ts, after.chase_ts, after.lapsed)
-    )
 
 
 def write_down(here: Here) -> None:
@@ -236,17 +223,16 @@ def _concerns(state: GttState | None, order: Order) -> bool:
 
 def due(here: Here) -> None:
     """Timers and ends of validity, of all GTTs that live."""
-    for gtt_id, record in list(here.book.gtts.items()):
-        state = state_of(here, gtt_id)
-        if state is None or not state.gtt.live or not record.ours:
-            continue
-        if here.market_ms * 1000 >= state.gtt.expires_at and not state.lapsed:
-            step(here, gtt_id, gtt_state.Expire(here.now_ms), "its validity is over")
-            continue
-        at = machine.due_ts(state)
-        if at and at <= here.now_ms:
-            key = state.gtt.instrument
-            step(here, gtt_id, gtt_state.Timer(here.now_ms, here.price(key), here.scene.band(key)), "its time has come")
+    book = here.book
+    for record in book.ended_gtts(here.market_ms):
+        event = gtt_state.Expire(here.now_ms, here.market_ms)
+        step(here, record.state.gtt.gtt_order_id, event, "its validity is over")
+        book.index_gtt(record)
+    for record in book.due_gtts(here.now_ms):
+        key = record.state.gtt.instrument
+        timer = gtt_state.Timer(here.now_ms, here.price(key), here.scene.band(key))
+        step(here, record.state.gtt.gtt_order_id, timer, "its time has come")
+        book.index_gtt(record)
 
 
 def reattached(here: Here) -> None:
@@ -495,7 +481,8 @@ def closed_elsewhere(here: Here, mode: TradingMode, key: str, product: Product, 
 
 
 def _guards(here: Here, mode: TradingMode, key: str, product: Product, sign: int) -> Iterator[tuple[str, GttState]]:
-    for gtt_id, record in list(here.book.gtts.items()):
+    for record in here.book.live_gtts(key):
+        gtt_id = record.state.gtt.gtt_order_id
         state = state_of(here, gtt_id)
         if state is None or not record.ours or not state.gtt.live or state.held <= 0:
             continue

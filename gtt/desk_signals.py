@@ -29,12 +29,12 @@ def waits(here: Here, signal: Signal, entry_ms: int) -> bool:
     return here.runtime[TradingMode(mode.value)].reconciling and young
 
 
-def heard(here: Here, signal: Signal, entry_ms: int) -> None:
-    """Decide, once: whatever comes again is left out."""
+def heard(here: Here, signal: Signal, entry_ms: int) -> bool:
+    """Decide, once: whatever comes again is left out. False: in a moment, the venue is asked what margin it needs."""
     mode = checking.effective(here, signal.strategy)
     if mode is StrategyMode.OFF or TradingMode(mode.value) not in here.venues:
         _refuse(here, signal, TradingMode.PAPER, "switch", f"the strategy {signal.strategy} is switched off")
-        return
+        return True
     account = TradingMode(mode.value)
     limits = here.scene.limits(signal.strategy)
     product = _product_held(here, account, signal) or limits.product
@@ -42,13 +42,13 @@ def heard(here: Here, signal: Signal, entry_ms: int) -> None:
     side = _side(signal, held)
     if signal.side is SignalSide.EXIT or held * side.sign < 0:
         _leave(here, signal, account, product, held)
-        return
+        return True
     age_s = (here.now_ms - entry_ms) / 1000
     if age_s > limits.intent_s:
         words = f"the signal is {age_s:.0f} s old: more than {limits.intent_s:g} s make no entry"
         _refuse(here, signal, account, "age", words)
-        return
-    _enter(here, signal, account, limits, side)
+        return True
+    return _enter(here, signal, account, limits, side)
 
 
 def _side(signal: Signal, held: int) -> Side:
@@ -65,10 +65,7 @@ def _product_held(here: Here, mode: TradingMode, signal: Signal) -> Product | No
 
 
 def _leave(here: Here, signal: Signal, mode: TradingMode, product: Product, held: int) -> None:
-    live = [gtt for gtt in here.book.gtts.values() if gtt.state.gtt.live]
-    waits = any(
-        (gtt.state.gtt.instrument, gtt.state.gtt.strategy) == (signal.instrument, signal.strategy) for gtt in live
-    )
+    waits = any(gtt.state.gtt.strategy == signal.strategy for gtt in here.book.live_gtts(signal.instrument))
     working = any(r.order.strategy == signal.strategy for r in here.book.working(mode, signal.instrument, product))
     if not (held or waits or working):
         words = f"the strategy {signal.strategy} holds nothing of {signal.instrument}"
@@ -78,13 +75,14 @@ def _leave(here: Here, signal: Signal, mode: TradingMode, product: Product, held
         _refuse(here, signal, mode, "position", "it is being closed already")
 
 
-def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: Side) -> None:
+def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: Side) -> bool:
+    """False: not decided yet."""
     instrument = here.scene.instrument(signal.instrument)
     price = here.price(signal.instrument) or signal.price
     if instrument is None or price is None:
         known = "its price is not known" if instrument is not None else "it is not known to the venue"
         _refuse(here, signal, mode, "instrument", f"{signal.instrument}: {known}")
-        return
+        return True
     price = to_tick(price, tick_of(instrument), up=side is Side.SELL)
     bounds = levels(
         limits,
@@ -100,7 +98,7 @@ def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: 
         sized = size(limits, _wish(here, signal, instrument, side, price, bounds.stop))
         if not sized.quantity:
             _refuse(here, signal, mode, "size", sized.reason)
-            return
+            return True
         quantity = sized.quantity
     proposal = Proposal(
         intent_id=intent_of(signal),
@@ -115,14 +113,18 @@ def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: 
         stop=bounds.stop,
         atr=signal.atr,
     )
+    if checking.waits_for_margin(here, proposal):
+        return False
     if bounds.stop is None and bounds.target is None:
         checking.decide(here, proposal)
-        return
+        return True
     said = checking.examine(here, proposal)
     if isinstance(said, risk.Refused):
         checking.refuse(here, proposal, said.rule, said.reason, said.checks)
-        return
+        return True
+    here.margins.pop(proposal.intent_id, None)
     _guarded(here, proposal, price, bounds, checking.written(said.checks))
+    return True
 
 
 def _wish(here: Here, signal: Signal, instrument: Instrument, side: Side, price: Decimal, stop: Decimal | None) -> Wish:

@@ -89,10 +89,10 @@ class Here:
     asking: dict[str, Asking] = field(default_factory=dict)
     trailing: dict[str, GttState] = field(default_factory=dict)  # moved since they were written down
     margins: dict[str, Decimal | None] = field(default_factory=dict)  # by intent; none: the venue would not say
+    asking_margin: set[str] = field(default_factory=set)
     decided: set[str] = field(default_factory=set)  # intents of long ago, which the book has forgotten
     now_ms: int = 0
     tick_ns: int = 0  # receipt of the tick that is being looked at
-    blind_until_ts: int = 0
 
     @property
     def book(self) -> Book:

@@ -86,11 +86,15 @@ class Intake:
                 place.waiting[entry_id], place.before[entry_id] = fields, place.read
                 place.read = entry_id
             metrics.READ_ENTRIES.labels(NAME).inc(len(read.entries))
+        self.decide()
+        self._wake.set()
+
+    def decide(self) -> None:
+        """Everything that waits, in order; also when something that it waited for is known."""
         for stream, place in self._places.items():
             for entry_id in list(place.waiting):
                 if self._one(stream, entry_id, place.waiting[entry_id]):
                     del place.waiting[entry_id], place.before[entry_id]
-        self._wake.set()
 
     def _missed(self, stream: str, after: str, last: str) -> None:
         metrics.MISSED_GAPS.labels(stream).inc()

@@ -45,7 +45,7 @@ def _give_up(here: Here, mode: TradingMode) -> None:
             desk_orders.ended(here, record, OrderStatus.CANCELLED, f"cancelled before it was sent, by {record.cancel}")
         elif not record.reduces and (why := _too_late(here, record)):
             desk_orders.ended(here, record, OrderStatus.REJECTED, why)
-    for gtt in list(here.book.gtts.values()):
+    for gtt in here.book.called_gtts():
         if gtt.state.gtt.mode is not mode or gtt.asked is None or gtt.call is not None or not gtt.state.gtt.live:
             continue
         if gtt.asked is What.CANCEL_GTT and not gtt.state.gtt.venue_gtt_order_id:
@@ -76,7 +76,7 @@ def _wishes(here: Here, mode: TradingMode) -> Iterator[_Wish]:
     for record in here.book.live(mode):
         if record.call is None and record.not_before_ts <= here.now_ms and (what := _wanted(record)):
             yield _Wish(_rank(what, record.reduces), record.order.created_ts, what, record)
-    for gtt in here.book.gtts.values():
+    for gtt in here.book.called_gtts():
         told = gtt.state.gtt
         if gtt.asked is None or told.mode is not mode or gtt.call is not None or gtt.not_before_ts > here.now_ms:
             continue
@@ -108,7 +108,7 @@ def _rank(what: What, reduces: bool) -> int:
 def _send(here: Here, mode: TradingMode, wishes: list[_Wish]) -> None:
     under_way = sum(record.call is not None and not record.call.lost for record in here.book.live(mode))
     under_way += sum(
-        gtt.call is not None and not gtt.call.lost for gtt in here.book.gtts.values() if gtt.state.gtt.mode is mode
+        gtt.call is not None and not gtt.call.lost for gtt in here.book.called_gtts() if gtt.state.gtt.mode is mode
     )
     budget = here.runtime[mode].budget
     for wish in wishes:

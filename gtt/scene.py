@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import date
 from decimal import Decimal
 from typing import Final
 
@@ -14,6 +15,7 @@ from bus.wait import pause
 from gtt.board import Board, Crossing, Quoted
 from gtt.gtt_state import Watched
 from gtt.limits import Limits, StrategiesFile
+from market import sessions
 from market.instruments import Instrument, Universe
 from schemas.errors import Misconfigured, Unavailable
 from schemas.ticks import TickBatch
@@ -39,7 +41,7 @@ class MarketScene:
         self._strategies = StrategiesFile(settings)
         self._universe = Universe(())
         self._edition: object = None
-        self._bands: dict[str, tuple[Decimal, Decimal]] = {}
+        self._bands: dict[str, tuple[date, Decimal, Decimal]] = {}
         self._venue_ms = 0  # the newest that the feed told
         self._seen_ms = 0  # when, by the machine's clock
 
@@ -52,7 +54,9 @@ class MarketScene:
         return self._universe.get(key)
 
     def band(self, key: str) -> tuple[Decimal, Decimal] | None:
-        return self._bands.get(key)
+        on, low, high = self._bands.get(key, (None, None, None))
+        today = sessions.trading_date(self.market_ms(clock.now_ms()))
+        return (low, high) if on == today and low is not None and high is not None else None
 
     def watch(self, gtt_id: str, key: str, on: Iterable[Watched]) -> list[Crossing]:
         self.board.unwatch(gtt_id)
@@ -83,6 +87,10 @@ class MarketScene:
     def saw(self, batch: TickBatch, now_ms: int) -> None:
         if batch.ts > self._venue_ms:
             self._venue_ms, self._seen_ms = batch.ts, now_ms
+
+    def told_band(self, key: str, low: Decimal, high: Decimal) -> None:
+        """Today's; tomorrow's are others."""
+        self._bands[key] = (sessions.trading_date(self.market_ms(clock.now_ms())), low, high)
 
     def refresh_limits(self) -> str | None:
         return self._strategies.refresh()

@@ -7,6 +7,7 @@ to the journal, calls to the venues, news to the publisher. Nothing leaves that 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 import structlog
@@ -265,6 +266,7 @@ class Session:
 
     def compared(self, books: Books) -> None:
         self.desk.compared(clock.now_ms(), books)
+        self._intake.decide()
         self._wake.set()
 
     def not_compared(self, mode: TradingMode, reason: str) -> None:
@@ -278,6 +280,14 @@ class Session:
     def gtts(self, mode: TradingMode, told: list[VenueGtt] | None, asked_ts: int) -> None:
         self.desk.gtts_listed(clock.now_ms(), mode, told, asked_ts)
         self._wake.set()
+
+    def margin(self, intent_id: str, needed: Decimal | None) -> None:
+        self.desk.margin(clock.now_ms(), intent_id, needed)
+        self._intake.decide()
+        self._wake.set()
+
+    def band(self, key: str, low: Decimal, high: Decimal) -> None:
+        self._scene.told_band(key, low, high)
 
     def failed(self, bug: BaseException) -> None:
         self._bug = bug

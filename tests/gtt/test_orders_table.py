@@ -3,6 +3,7 @@
 from dataclasses import replace
 from decimal import Decimal
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -72,7 +73,7 @@ def order(quantity: int = 10) -> Order:
     )  # fmt: skip
 
 
-def telling(status: OrderStatus, filled: int = 0, ts: int = 0, **more: object) -> VenueOrder:
+def telling(status: OrderStatus, filled: int = 0, ts: int = 0, **more: Any) -> VenueOrder:
     told = VenueOrder(
         venue_order_id="V1", tag=ID, instrument="NSE_EQ|X", side=Side.BUY, quantity=10, filled_quantity=filled,
         average_price=Decimal(100) if filled else Decimal(0), price=Decimal(100), trigger_price=Decimal(0),
@@ -100,7 +101,7 @@ def sent() -> list[Fact]:
     approved = facts.Approved(
         ts=TS, account=PAPER, intent_id="command:a", origin=Origin.MANUAL, orders=(order(),), reduces=False
     )
-    call = {"ts": TS, "account": PAPER, "what": What.PLACE, "attempt": 1, "order_id": ID}
+    call: dict[str, Any] = {"ts": TS, "account": PAPER, "what": What.PLACE, "attempt": 1, "order_id": ID}
     return [approved, facts.Sending(**call, request={})]
 
 
@@ -165,7 +166,7 @@ def test_more_filled_than_ordered_is_told() -> None:
 
 
 def test_a_given_up_order_that_reaches_the_venue_is_known_again() -> None:
-    lost = {"ts": TS, "account": PAPER, "what": What.PLACE, "attempt": 1, "order_id": ID}
+    lost: dict[str, Any] = {"ts": TS, "account": PAPER, "what": What.PLACE, "attempt": 1, "order_id": ID}
     book, touched = folded(
         facts.Lost(**lost, reason="no answer", arrival_ts=TS),
         facts.Denied(**lost, books=("tag", "order book")),
