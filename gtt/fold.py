@@ -107,7 +107,7 @@ def _day_opened(book: Book, fact: facts.DayOpened, done: list[Touched]) -> None:
             done.append(Touched("gone", order_id, "order"))
     for gtt_id, gtt in list(book.gtts.items()):
         if gtt.state.gtt.mode is fact.account and not gtt.state.gtt.live:
-            del book.gtts[gtt_id]
+            book.forget_gtt(gtt_id)
             done.append(Touched("gone", gtt_id, "gtt"))
     for fill_id, fill in list(book.fills.items()):
         if fill.mode is fact.account:

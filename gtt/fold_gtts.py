@@ -10,7 +10,8 @@ from gtt.touched import Touched
 
 def accepted(book: Book, fact: facts.GttAccepted, done: list[Touched]) -> None:
     book.intents[fact.intent_id] = Intent(ts=fact.ts, gtt=fact.gtt_id)
-    book.gtts[fact.gtt_id] = GttRecord(state=fact.state, command=fact.command)
+    record = book.gtts[fact.gtt_id] = GttRecord(state=fact.state, command=fact.command)
+    book.index_gtt(record)
     done.append(Touched("gtt", fact.gtt_id))
 
 
@@ -18,6 +19,7 @@ def changed(book: Book, fact: facts.GttChanged, done: list[Touched]) -> None:
     record = book.gtts.get(fact.gtt_id)
     if record is not None:
         record.state = fact.state
+        book.index_gtt(record)
         done.append(Touched("gtt", fact.gtt_id))
 
 
@@ -25,6 +27,7 @@ def asked(book: Book, fact: facts.GttAsked, _: list[Touched]) -> None:
     record = book.gtts[fact.gtt_id]
     record.asked, record.request, record.not_before_ts = fact.what, fact.request, 0
     record.code = record.words = ""
+    book.index_gtt(record)
 
 
 def seen(book: Book, fact: facts.GttSeen, _: list[Touched]) -> None:
@@ -56,6 +59,7 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
             record.code, record.words = fact.code, fact.words
         if isinstance(fact, facts.Answered) and fact.what is What.PLACE_GTT:
             _at_the_venue(book, fact.gtt_id, fact.venue_id, fact.ts)
+    book.index_gtt(record)
     done.append(Touched("gtt", fact.gtt_id))
 
 
@@ -66,3 +70,4 @@ def _at_the_venue(book: Book, gtt_id: str, venue_gtt_id: str, ts: int) -> None:
         record.asked = record.request = None
     gtt = record.state.gtt.model_copy(update={"venue_gtt_order_id": venue_gtt_id, "ts": ts})
     record.state = record.state.model_copy(update={"gtt": gtt})
+    book.index_gtt(record)
