@@ -18,7 +18,7 @@ from market.charges import Deal
 from market.instruments import Instrument
 from market.sessions import trading_date
 from schemas.money import ZERO
-from schemas.orders import OrderStatus, OrderType, Side
+from schemas.orders import OrderStatus, OrderType, Product, Side
 from schemas.streams import instrument_id
 
 __all__ = ["Book", "Conduct", "Outcome"]
@@ -112,18 +112,12 @@ class Book(Pit):
         side, quantity = placed.side, placed.quantity
         trigger = placed.trigger_price
         why = rules.objection(placed.order_type, side, quantity, placed.price, trigger, instrument, seen)
-        if why:
+        if not why and placed.product is Product.MTF and placed.terms.kind.deal in (Deal.FUTURE, Deal.OPTION):
+            why = "Product MTF is not allowed for this instrument"
+        if why or (why := self._undelivered(placed, quantity)):
             return why
-        if side is Side.SELL and placed.terms.kind.deal is Deal.DELIVERY:
-            free = self.account.deliverable(placed.instrument) - self._selling(placed.instrument)
-            if quantity > free:
-                return f"{quantity} units sold for delivery, {max(free, 0)} held"
-        price = placed.price or trigger
-        needed = self._more(placed.terms, placed.instrument, placed.product, side, quantity, price, on)
-        free_cash = self.available(on, last)
-        if needed and needed > free_cash:
-            return f"Insufficient funds: {needed:.2f} rupees needed, {free_cash:.2f} available (estimate)"
-        return ""
+        needed = self._binds(placed, quantity, placed.price or trigger, on)
+        return self._unpaid(needed, self.available(on, last))
 
     def _selling(self, instrument: str) -> int:
         """Units of open delivery sales."""
@@ -131,7 +125,14 @@ class Book(Pit):
         sells = (order for order in orders if order.side is Side.SELL)
         return sum(order.left for order in sells if order.placed.terms.kind.deal is Deal.DELIVERY)
 
-    def change(self, change: OrderChange, instrument: Instrument | None, now_ms: int, seen: View | None) -> Outcome:
+    def change(
+        self,
+        change: OrderChange,
+        instrument: Instrument | None,
+        now_ms: int,
+        seen: View | None,
+        last: Mapping[str, Decimal],
+    ) -> Outcome:
         """It takes as long as a new order, loses its place, and meets no trade meanwhile."""
         order = self.order(change.venue_order_id)
         if not order.is_open:
@@ -143,13 +144,6 @@ class Book(Pit):
         if order.triggered and order_type in rules.STOPS:
             order_type = OrderType.LIMIT if price else order.order_type
             price = price or order.price
-        why = (
-            "its instrument is not known any more"
-            if instrument is None
-            else rules.objection(order_type, order.side, change.quantity, price, change.trigger_price, instrument, seen)
-        )
-        if why:
-            raise Refused("UDAPI100036", why, 400)
         fact = Changed(
             seq=self.seq + 1,
             ts=now_ms,
@@ -162,7 +156,45 @@ class Book(Pit):
             validity=change.validity,
             match_ms=now_ms + self._conduct.latency_ms,
         )
+        if why := self._objection_to_change(order, fact, instrument, seen, last):
+            raise Refused("UDAPI100036", why, 400)
         return self._during(lambda: self._say(fact))
+
+    def _objection_to_change(
+        self,
+        order: PaperOrder,
+        new: Changed,
+        instrument: Instrument | None,
+        seen: View | None,
+        last: Mapping[str, Decimal],
+    ) -> str:
+        if instrument is None:
+            return "its instrument is not known any more"
+        price, trigger = new.price, new.trigger_price
+        if why := rules.objection(new.order_type, order.side, new.quantity, price, trigger, instrument, seen):
+            return why
+        more = new.quantity - order.quantity
+        if more > 0 and (why := self._undelivered(order.placed, more)):
+            return why
+        on = trading_date(new.ts)
+        bound = self._binds(order.placed, order.left, order.price or order.trigger_price, on)
+        needed = self._binds(order.placed, new.quantity - order.filled, price or trigger, on) - bound
+        return self._unpaid(needed, self.available(on, last))
+
+    def _binds(self, placed: Placed, quantity: int, price: Decimal, on: date) -> Decimal:
+        return self._more(placed.terms, placed.instrument, placed.product, placed.side, quantity, price, on)
+
+    def _undelivered(self, placed: Placed, quantity: int) -> str:
+        """Why so many more units cannot be sold for delivery; empty: they can, or it is no such sale."""
+        if placed.side is Side.BUY or placed.terms.kind.deal is not Deal.DELIVERY:
+            return ""
+        free = self.account.deliverable(placed.instrument) - self._selling(placed.instrument)
+        return f"{quantity} units sold for delivery, {max(free, 0)} held" if quantity > free else ""
+
+    def _unpaid(self, needed: Decimal, available: Decimal) -> str:
+        if needed <= 0 or needed <= available:
+            return ""
+        return f"Insufficient funds: {needed:.2f} rupees needed, {available:.2f} available (estimate)"
 
     def cancel(self, venue_order_id: str, now_ms: int) -> Outcome:
         order = self.order(venue_order_id)

@@ -143,7 +143,7 @@ def objection(
     prices = [price] if order_type is not OrderType.SL_M else []
     prices += [trigger_price] if order_type in STOPS else []
     for each in prices:
-        if each % tick:
+        if each <= 0 or each % tick:
             return f"Price {each} is not a multiple of the tick size {tick}"
         if band and not band[0] <= each <= band[1]:
             return f"Price {each} is outside the circuit limits {band[0]} to {band[1]}"

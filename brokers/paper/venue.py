@@ -262,7 +262,7 @@ class PaperVenue:
         self._advance()
         instrument = self._instruments(self._book.order(change.venue_order_id).instrument)
         seen = None if instrument is None else self._seen.get(instrument.key)
-        self._changed(self._book.change(change, instrument, self._venue_ms(), seen))
+        self._changed(self._book.change(change, instrument, self._venue_ms(), seen, self._last_prices()))
         await self._written()
 
     async def cancel(self, venue_order_id: str) -> None:

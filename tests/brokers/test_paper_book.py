@@ -270,6 +270,7 @@ def test_a_wrong_request_leaves_nothing(new: object, code: str) -> None:
         (order(quantity=70, price="100"), "Order quantity 70 is not a multiple of the lot size 65"),
         (order(quantity=1820, price="100"), "Order quantity 1820 exceeds the freeze quantity 1800"),
         (order(price="100.03"), "Price 100.03 is not a multiple of the tick size 0.05"),
+        (order(price="100", product=Product.MTF), "Product MTF is not allowed for this instrument"),
         (order(price="140.05"), "outside the circuit limits 60.00 to 140.00"),
         (order(price="100", trigger="101", kind=OrderType.SL), "above the limit price of a buy stop order"),
         (order(key=SHARE.key, price="100", side=Side.SELL, product=Product.DELIVERY), "65 units sold for delivery"),
@@ -338,7 +339,7 @@ def test_a_changed_order_meets_the_book_anew() -> None:
     number = here.place(order(quantity=130, price="99.90"))
     here.now += 100
     here.stand()
-    here.keep(here.book.change(change(number, 195, "100.05"), OPTION, here.now, here.seen.get(OPTION.key)))
+    here.keep(here.book.change(change(number, 195, "100.05"), OPTION, here.now, here.seen.get(OPTION.key), {}))
     told = here.order(number).told()
     assert (told.version, told.quantity, told.price) == (1, 195, Decimal("100.05"))
     here.stand()
@@ -353,16 +354,33 @@ def test_what_is_finished_cannot_be_changed() -> None:
     here = floor()
     number = here.place(order(price="100.05"))
     with pytest.raises(Refused, match="UDAPI100041"):
-        here.book.change(change(number, 65, "101"), OPTION, here.now, None)
+        here.book.change(change(number, 65, "101"), OPTION, here.now, None, {})
     with pytest.raises(Refused, match="UDAPI100040"):
         here.book.cancel(number, here.now)
     with pytest.raises(Refused, match="UDAPI100010"):
         here.book.cancel("nothing", here.now)
     part = here.place(order(quantity=455, price="100.10"))
     with pytest.raises(Refused, match="quantity: 325 of the order are filled"):
-        here.book.change(change(part, 325, "101"), OPTION, here.now, None)
+        here.book.change(change(part, 325, "101"), OPTION, here.now, None, {})
     with pytest.raises(Refused, match="tick size"):
-        here.book.change(change(part, 455, "100.12"), OPTION, here.now, None)
+        here.book.change(change(part, 455, "100.12"), OPTION, here.now, None, {})
+    with pytest.raises(Refused, match="Price 0 is not"):
+        here.book.change(change(part, 455, "0"), OPTION, here.now, None, {})
+    with pytest.raises(Refused, match="not known any more"):
+        here.book.change(change(part, 455, "100"), None, here.now, None, {})
+
+
+def test_a_change_needs_money_and_shares_too() -> None:
+    here = floor(capital=Decimal(10_000))
+    number = here.place(order(price="90"))
+    with pytest.raises(Refused, match=r"Insufficient funds: 5850\.00 rupees needed, 4150\.00 available"):
+        here.book.change(change(number, 130, "90"), OPTION, here.now, None, {})
+    here.book.change(change(number, 65, "100"), OPTION, here.now, None, {})
+    here.ticks(tick(SHARE.key, bids=BIDS, asks=ASKS))
+    here.place(order(key=SHARE.key, quantity=10, price="100.10", product=Product.DELIVERY))
+    sale = here.place(order(Side.SELL, 10, "110", key=SHARE.key, product=Product.DELIVERY))
+    with pytest.raises(Refused, match="1 units sold for delivery, 0 held"):
+        here.book.change(change(sale, 11, "110"), SHARE, here.now, None, {})
 
 
 def test_the_same_tag_is_the_same_order() -> None:

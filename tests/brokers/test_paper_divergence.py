@@ -93,7 +93,7 @@ def test_a_change_of_price_and_a_trigger_count_from_when_they_came() -> None:
     number = here.place(order(Side.BUY, 130, "99.00", tag="tj1"))
     here.now = T0 + MINUTE_MS
     lower = OrderChange("", number, 130, OrderType.LIMIT, Decimal("97"), Decimal(0), Validity.DAY)
-    here.keep(here.book.change(lower, OPTION, here.now, here.seen.get(OPTION.key)))
+    here.keep(here.book.change(lower, OPTION, here.now, here.seen.get(OPTION.key), {}))
     here.place(order(Side.SELL, 65, "98.00", trigger="98.50", kind=OrderType.SL, tag="tj2"))
     passed = [minute(0, "99", "101"), *(minute(number, "98", "101") for number in range(1, 4))]
     assert compared(here.log, {OPTION.key: passed}).missed == ()

@@ -83,7 +83,7 @@ class Market(Floor):
                 self.keep(self.book.cancel(number, self.now))
             else:
                 terms = OrderChange("", number, rest[0] * _LOT, OrderType.LIMIT, price(rest[1]), ZERO, Validity.DAY)
-                self.keep(self.book.change(terms, OPTION, self.now, self.seen.get(OPTION.key)))
+                self.keep(self.book.change(terms, OPTION, self.now, self.seen.get(OPTION.key), {}))
                 self.stand()
         except Refused:
             assert not self.order(number).is_open or kind == "change"
