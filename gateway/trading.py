@@ -57,8 +57,7 @@ async def asked(here: Gateway, caller: Caller, command: OrderCommand, key: str |
     if isinstance(answer, NoAnswerYet):
         return answer
     (event,) = answer.replies
-    told = {"reason": event.get("message", ""), **event["data"]}
-    return Decision.model_validate({**told, "reason": told["reason"] or event.get("message", "")})
+    return Decision.model_validate(event["data"])
 
 
 def _refused(decision: Decision) -> Problem:

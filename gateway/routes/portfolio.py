@@ -28,7 +28,8 @@ _READ: Final = problems.responses(403, 422, 503)
 
 
 class ExitAnswer(BaseModel):
-    """The orders that close, and the positions that they close."""
+    """The positions that are being closed. Their orders leave once those that rested on them are cancelled: they are
+    told on `stream/orders`, and here as far as they were there already."""
 
     status: Literal["success"]
     data: dict[str, list[str]] = Field(examples=[{"order_ids": ["tj4k2m8x0q1v7b9c3d5f"]}])
@@ -169,7 +170,7 @@ async def close(
     ] = None,
     key: IdempotencyKey = None,
 ) -> Response:
-    """Cancels the orders on them first. All that the filters leave; without any, everything."""
+    """Cancels the orders and GTTs on them first. All that the filters leave; without any, everything."""
     command = body or PositionExit()
     if command.instrument_token is not None:
         await refuse_unknown(here, command.instrument_token, "body.instrument_token")
