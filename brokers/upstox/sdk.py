@@ -81,10 +81,14 @@ class _Call:
 
     def leave(self, line: socket.socket | None) -> None:
         with self._lock:
-            if self._abandoned or (not self.left and clock.monotonic_s() > self._leave_by_s):
-                raise _Abandoned
+            self.check()
             self.left = True
             self._socket = line
+
+    def check(self) -> None:
+        """Whether it may leave, or go on leaving."""
+        if self._abandoned or (not self.left and clock.monotonic_s() > self._leave_by_s):
+            raise _Abandoned
 
     def abandon(self) -> bool:
         """Nothing leaves after this; a thread that waits for an answer is freed. Whether something had left."""
@@ -237,6 +241,7 @@ def _run(call: _Call, request: Callable[[], Any]) -> Answer | Failure:
     """In a thread of ours."""
     _current.call = call
     try:
+        call.check()  # it may have waited for its turn for too long: not even a connection is made
         answer: Answer = request()
         return answer
     except _Abandoned:

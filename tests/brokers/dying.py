@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -39,6 +39,7 @@ class Dying:
     requests: list[bytes] = field(default_factory=list)  # heads and bodies
     connections: int = 0
     closed: int = 0  # by us, while idle
+    delay_s: Callable[[], float] = lambda: 0.0
 
 
 def http(status: int, body: bytes = b"", *headers: bytes) -> bytes:
@@ -49,37 +50,45 @@ def http(status: int, body: bytes = b"", *headers: bytes) -> bytes:
 @contextlib.asynccontextmanager
 async def dying(at: At, answer: bytes = b"", tls: ssl.SSLContext | None = None) -> AsyncIterator[Dying]:
     server = Dying(at, answer)
-    serving: set[asyncio.Task[None] | None] = set()
+    serving: list[asyncio.Task[None]] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.add(asyncio.current_task())
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
-            await _serve(server, reader, writer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        serving.append(asyncio.create_task(_visit(server, reader, writer)))
+        writers.append(writer)
 
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    writers: list[asyncio.StreamWriter] = []
+    listener = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     server.url = f"http{'s' if tls else ''}://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
         listener.close()
         for task in serving:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in serving if task is not None))
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def _visit(server: Dying, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        await _serve(server, reader, writer)
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
 
 
 async def _serve(server: Dying, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while server.at is not At.ACCEPT:
         head = await reader.readuntil(b"\r\n\r\n")
+        number = len(server.requests)
         server.requests.append(head)
         if server.at is At.HEAD:
             return
         lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
-        server.requests[-1] += await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+        body = await reader.readexactly(int(lengths[0].split(b":")[1]) if lengths else 0)
+        server.requests[number] += body
         if server.at is At.REQUEST:
             return
         if server.at is At.RESET:
@@ -109,6 +118,7 @@ async def _answer(server: Dying, writer: asyncio.StreamWriter) -> None:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.02)
+    await asyncio.sleep(server.delay_s())
     writer.write(server.answer)
     await writer.drain()
 

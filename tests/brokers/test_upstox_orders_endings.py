@@ -3,8 +3,10 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import orjson
@@ -185,6 +187,25 @@ async def test_one_that_finds_no_free_thread_in_its_time_was_not_sent_and_never_
         server.at, server.answer = At.NEVER, http(200, TAKEN)
         assert await venue.place(ORDER) == "260105000000101"  # their threads are free again
         assert len(server.requests) == 5
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_in_a_crowd_at_a_slow_venue_what_was_not_sent_is_never_there_and_what_was_taken_is_there_once(
+    tmp_path: Path, seed: int
+) -> None:
+    draw = Random(seed)
+    async with dying(At.NEVER, http(200, TAKEN)) as server, venue_at(tmp_path, server.url, 0.12) as venue:
+        server.delay_s = lambda: draw.choice([0.0, 0.005, 0.02, 0.3])
+        orders = [replace(ORDER, order_id=f"tj{number:03}") for number in range(80)]
+        ends = await asyncio.gather(*(venue.place(order) for order in orders), return_exceptions=True)
+        counts = [sum(order.order_id.encode() in request for request in server.requests) for order in orders]
+    seen: dict[type, set[int]] = {}
+    for end, count in zip(ends, counts, strict=True):
+        seen.setdefault(type(end), set()).add(count)
+    assert seen.keys() <= {str, Lost, NotSent}
+    assert seen[str] == {1}
+    assert seen[NotSent] == {0}
+    assert seen.get(Lost, set()) <= {0, 1}
 
 
 async def test_a_cancelled_write_that_has_not_left_never_does(tmp_path: Path) -> None:
