@@ -47,6 +47,7 @@ from schemas.ticks import FeedMark, TickBatch
 _BACKLOG_MAX: Final = 10_000  # facts that wait for Postgres; no request is taken beyond
 _DRAIN_S: Final = 5.0
 _DAY_MS: Final = 86_400_000
+_IST_MS: Final = 19_800_000
 _NOTE: Final = "margins are an estimate: flat rates, no hedge is counted"
 
 
@@ -165,7 +166,7 @@ class PaperVenue:
     def _advance(self) -> None:
         now = self._venue_ms()
         self._keep(self._book.advance(now, self._last_prices))
-        midnight = now - (now + 19_800_000) % _DAY_MS + _DAY_MS
+        midnight = now - (now + _IST_MS) % _DAY_MS + _DAY_MS
         self._next_ms = min(self._book.next_end_ms or midnight, midnight)
 
     def _last_prices(self) -> dict[str, Decimal]:
