@@ -1,6 +1,6 @@
 """From a wish to a decision: gathers what the risk check has to know, asks it, and writes down what it said. Pure."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from brokers.upstox.egress import is_loopback
@@ -191,7 +191,7 @@ def _approve(here: Here, said: risk.Approved, gtt_id: str, command: str) -> Verd
 
 
 def written(checks: tuple[Check, ...]) -> tuple[dict[str, Any], ...]:
-    return tuple(asdict(check) for check in checks)
+    return tuple({"rule": each.rule, "verdict": each.verdict, "values": each.values} for each in checks)
 
 
 # What the check has to know
