@@ -17,8 +17,8 @@ _BLOCKED_S: Final = 30.0  # at the edge network: who asks often is blocked for l
 _FORBIDDEN_S: Final = 5.0
 _CLOSED_S: Final = 60.0  # outside the hours of the order service
 
-#: 403s that are about us and not about the moment: an address that is not registered.
-_FOR_A_PERSON: Final = frozenset({"UDAPI1154"})
+#: "Something went wrong": whatever status it comes with, it is no word about the order.
+_SERVER_ERROR: Final = "UDAPI100500"
 
 #: A request for the orders of a tag, or the like, that there are none of.
 NONE_THERE: Final = frozenset({"UDAPI1109", "UDAPI100010"})
@@ -46,9 +46,9 @@ def of_write(end: Answer | Failure) -> Any:
     code, message = complaint(end.body)
     if end.status == 200 and _succeeded(end.body):
         return end.body.get("data")
-    if end.status == 200 and not (code or message):
-        raise Lost("the answer cannot be read")
-    if end.status == 200 or _is_refusal(end.status, code):
+    if code == _SERVER_ERROR or (end.status == 200 and not (code or message)):
+        raise Lost(f"the answer does not say what happened ({end.status} {code})".replace(" )", ")"))
+    if end.status == 200 or _is_refusal(end.status):
         raise Refused(code, message or f"the venue answers {end.status} and gives no reason", end.status)
     match end.status:
         case 401:
@@ -63,11 +63,10 @@ def of_write(end: Answer | Failure) -> Any:
     raise Lost(f"the venue answers {end.status} {code} {message}".rstrip())
 
 
-def _is_refusal(status: int, code: str) -> bool:
-    """408 is an answer to half a request."""
-    if status == 403:
-        return code in _FOR_A_PERSON
-    return 400 <= status < 500 and status not in (401, 408, 423, 429)
+def _is_refusal(status: int) -> bool:
+    """403 is about us, not about the order: an address that is not registered is so until the line is back, or somebody
+    has registered it, and an exit has to be tried until then. 408 is an answer to half a request."""
+    return 400 <= status < 500 and status not in (401, 403, 408, 423, 429)
 
 
 def of_read(end: Answer | Failure) -> Any:

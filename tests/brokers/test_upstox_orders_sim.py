@@ -102,7 +102,7 @@ async def test_what_the_venue_turns_down_says_why(tmp_path: Path) -> None:
             assert refused.value.code == code
             assert refused.value.message
         exchange.account.primary_ip = "203.0.113.7"
-        with pytest.raises(Refused, match="UDAPI1154"):
+        with pytest.raises(NotSent, match="UDAPI1154"):
             await venue.place(new_order())
         assert not (await venue.egress()).ok
         assert await venue.orders() == []
