@@ -195,9 +195,10 @@ class Tail:
         """The newest position there can be in each stream: what claims to have seen more has another Redis in mind."""
         ends: list[Position] = []
         for stream in self.feed.streams:
-            with translated():
-                last = await self._bus.redis.xrevrange(stream, count=1)
-                mark = await self._bus.redis.get(streams.trimmed(stream))
+            found, mark = await self._bus.packet(
+                ("XREVRANGE", stream, "+", "-", "COUNT", 1), ("GET", streams.trimmed(stream))
+            )
+            last = entries_of(found)
             ends.append(max(of_entry(last[0][0]) if last else ORIGIN, of_entry(mark) if mark else ORIGIN))
         return tuple(ends)
 

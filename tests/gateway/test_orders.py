@@ -178,6 +178,17 @@ async def test_the_key_is_honoured_by_a_gateway_that_started_later(settings: Set
         assert await commands_written(house) == 1
 
 
+async def test_a_redis_that_forgot_the_key_gives_the_order_worker_the_same_command(settings: Settings) -> None:
+    async with open_house(settings) as house, desk(house, accepted) as worker:
+        await place(house, "k")
+        keys = await house.bus.redis.keys("idempotency:*")
+        await house.bus.redis.delete(*keys)
+        again = await place(house, "k")
+        assert again.status_code == 200
+        first, second = (fields["id"] for fields, _ in worker.commands)
+        assert first == second  # and an intent is decided once
+
+
 async def test_changes_and_cancellations_reach_the_worker_as_they_are_meant(settings: Settings) -> None:
     order = an_order("x")
 
