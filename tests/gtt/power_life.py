@@ -1,0 +1,401 @@
+"""A trader, a market, and an order worker that is started again whenever its power went."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from brokers.upstox.auth import TokenStore
+from brokers.upstox.orders import UpstoxOrders
+from brokers.venue import Venue
+from bus import clock, postgres
+from bus.connection import Bus, connect
+from bus.embedded import Servers
+from bus.life import Worker
+from bus.settings import Settings
+from gtt import worker as order_worker
+from gtt.book import Book
+from gtt.facts import FACT, Approved
+from gtt.fold import apply
+from gtt.journal import PostgresJournal
+from market.instruments import Instrument, Universe
+from schemas import streams
+from schemas.gtt import Gtt
+from schemas.orders import FINAL, Order, OrderStatus, TradingMode
+from schemas.ticks import LEVEL, TICK, pack
+from sim.exchange import Exchange
+from sim.faults import FaultRequest
+from tests.brokers.paper_market import tick
+from tests.gtt.power import Power, PoweredBus, PoweredJournal, PoweredPaper, PoweredWriter, powered_venues
+from tests.sim.simtools import RELIANCE, served
+
+DEADLINE_S: Final = 20.0
+#: How late a request arrives that was on its way when the power went: after the next process has begun to ask.
+_LATE_MS: Final = 300
+_PULSE_S: Final = 0.1
+_DEPTH: Final = 100_000
+_STEP: Final = Decimal("0.5")  # a multiple of the tick
+
+SHARE: Final = Instrument(
+    key=RELIANCE, segment="NSE_EQ", exchange="NSE", name="RELIANCE", trading_symbol="RELIANCE", instrument_type="EQ",
+    lot_size=1, tick_size=0.1, isin="INE002A01018",
+)  # fmt: skip
+
+
+class Life:
+    """Everything but the worker lives on. Made by `living`."""
+
+    def __init__(self, settings: Settings, bus: Bus, pool: Any, exchange: Exchange | None) -> None:
+        self.settings = settings
+        self.bus = bus
+        self.pool = pool
+        self.exchange = exchange
+        self.mode = settings.teji_mode
+        self.power = Power()
+        self.book = Book()  # the journal, folded by a judge
+        self.approved: list[str] = []
+        self.replies: Counter[str] = Counter()
+        self.decisions: dict[str, dict[str, Any]] = {}
+        self.cuts = 0
+        self.shown = Decimal(1500)  # the last price
+        self.judge: Venue | None = None  # reads the venue's books
+        self._armed_next = ""
+        self._heard = "0"
+        self._asked = 0
+        self._over = asyncio.Event()
+
+    # The worker's lives
+
+    async def live(self) -> None:
+        while not self._over.is_set():
+            power, stop = Power(), asyncio.Event()
+            power.flying = self._arrives_late
+            power.arm(self._armed_next)
+            self._armed_next = ""
+            self.power = power
+            task = power.start(self._work(power, stop))
+            over, gone = asyncio.create_task(self._over.wait()), asyncio.create_task(power.gone.wait())
+            try:
+                await asyncio.wait([task, over, gone], return_when=asyncio.FIRST_COMPLETED)
+                if power.gone.is_set():
+                    self.cuts += 1
+                elif not task.done():
+                    stop.set()
+                    async with asyncio.timeout(DEADLINE_S):
+                        await asyncio.shield(task)
+                else:
+                    task.result()
+                    raise AssertionError("the worker has ended by itself")
+            finally:
+                over.cancel()
+                gone.cancel()
+                await power.clear_away()
+
+    async def _work(self, power: Power, stop: asyncio.Event) -> None:
+        settings = self.settings
+        redis = connect(settings.redis_url)
+        try:
+            bus = PoweredBus(redis, "desk", power)
+            servers = Servers(settings.redis_url, settings.postgres_url)
+            await order_worker.run(
+                Worker("gtt", settings, bus, servers, 0),
+                stop,
+                venues=lambda settings, pool, scene: self._keeping(powered_venues(settings, pool, scene, power)),
+                journal=lambda pool, lease: PoweredJournal(PostgresJournal(pool, lease.token), power),
+                writer=lambda worker, lease: PoweredWriter(worker.writer(lease), power),
+                fetch=self._instruments,
+            )
+        finally:
+            await redis.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _keeping(self, opening: Any) -> AsyncIterator[Any]:
+        """The paper venue's books are read where it is."""
+        async with opening as venues:
+            venue = venues[self.mode]
+            if isinstance(venue, PoweredPaper):
+                self.judge = venue.inner
+            yield venues
+
+    async def _instruments(self, _: Settings, __: int) -> Universe:
+        if self.exchange is None:
+            return Universe([SHARE])
+        return Universe(self.exchange.market.listing.instruments)
+
+    def _arrives_late(self) -> None:
+        if self.exchange is not None:
+            order = self.exchange.order_fault
+            order(FaultRequest(order_late_ms=_LATE_MS))
+            asyncio.get_running_loop().call_later(0.1, order, FaultRequest(order_late_ms=0))
+
+    def arm(self, point: str, after: str = "") -> None:
+        """Cut at this point; and in the next life at that one."""
+        self._armed_next = after
+        self.power.arm(point)
+
+    # The market
+
+    def price(self, percent: str = "0") -> Decimal:
+        """So far from the market."""
+        price = self._market() * (1 + Decimal(percent) / 100)
+        return (price / _STEP).quantize(Decimal(1)) * _STEP
+
+    def _market(self) -> Decimal:
+        return Decimal(1500) if self.exchange is None else self.exchange.trading.last(RELIANCE)
+
+    async def show(self, price: Decimal) -> None:
+        """A tick at this price. At the simulated exchange the market itself stays where it is."""
+        self.shown = price
+        await self._tick()
+
+    async def _tick(self) -> None:
+        ltp, now_ms = float(self.shown), clock.now_ms()
+        key, rec, levels = tick(
+            RELIANCE,
+            now_ms,
+            bids=[(ltp - 0.1, _DEPTH)],
+            asks=[(ltp + 0.1, _DEPTH)],
+            ltp=ltp,
+            cp=ltp,
+            vtt=now_ms % 10**9,
+        )
+        recs, depth = _array([rec], TICK), _array(levels, LEVEL)
+        await self.bus.redis.xadd(streams.ticks(0), pack(now_ms, clock.now_ns(), key, recs, depth))
+
+    async def pulse(self) -> None:
+        while True:
+            await self._tick()
+            await asyncio.sleep(_PULSE_S)
+
+    # The trader
+
+    async def ask(self, kind: str, **body: Any) -> dict[str, Any]:
+        """A command, and the decision about it. A trader who is told to come back in a moment does."""
+        while True:
+            said = await self.decision(await self.tell(kind, **body))
+            if said["rule"] != "reconciling":
+                return said
+
+    async def tell(self, kind: str, **body: Any) -> str:
+        self._asked += 1
+        command = f"c{self._asked}"
+        fields = {"id": command, "kind": kind, "by": "test", "data": orjson.dumps({"kind": kind, **body})}
+        await self.bus.redis.xadd(streams.COMMANDS, fields)
+        return command
+
+    async def decision(self, command: str) -> dict[str, Any]:
+        async def told() -> bool:
+            await self._listen()
+            return command in self.decisions
+
+        await self.until(told, f"an answer to {command}")
+        return self.decisions[command]
+
+    async def place(self, side: str, quantity: int, price: Decimal | None = None, **more: Any) -> dict[str, Any]:
+        terms = {"order_type": "MARKET"} if price is None else {"order_type": "LIMIT", "price": str(price)}
+        body = {"instrument_token": RELIANCE, "transaction_type": side, "quantity": quantity, **terms, **more}
+        return await self.ask("order.place", **body)
+
+    async def signal(self, side: str, **more: Any) -> str:
+        self._asked += 1
+        name = f"s{self._asked}"
+        now_ms = clock.now_ms()
+        data = {"id": name, "strategy": "ema", "instrument": RELIANCE, "ts": now_ms, "side": side, **more}
+        fields = {"id": name, "strategy": "ema", "instrument": RELIANCE, "ts": now_ms, "data": orjson.dumps(data)}
+        await self.bus.redis.xadd(streams.SIGNALS, fields)
+        return name
+
+    async def _listen(self) -> None:
+        """Replies, as they come."""
+        for entry, fields in await self.bus.redis.xrange(streams.EVENTS, min=f"({self._heard}"):
+            self._heard = entry.decode()
+            if fields[b"kind"] == b"reply":
+                said = orjson.loads(fields[b"data"])["data"]
+                self.replies[said["command"]] += 1
+                self.decisions[said["command"]] = said
+
+    async def order(self, order_id: str) -> Order | None:
+        told = await self.bus.redis.hget(streams.BOOK_ORDERS, order_id)
+        return None if told is None else Order.model_validate_json(told)
+
+    async def orders(self) -> dict[str, Order]:
+        told = await self.bus.redis.hgetall(streams.BOOK_ORDERS)
+        return {name.decode(): Order.model_validate_json(body) for name, body in told.items()}
+
+    async def gtts(self) -> dict[str, Gtt]:
+        told = await self.bus.redis.hgetall(streams.BOOK_GTTS)
+        return {name.decode(): Gtt.model_validate_json(body) for name, body in told.items()}
+
+    async def held(self) -> int:
+        told = (await self.bus.redis.hgetall(streams.BOOK_POSITIONS)).values()
+        return sum(orjson.loads(body)["quantity"] for body in told)
+
+    async def until_halted(self, wanted: bool) -> None:
+        async def obeyed() -> bool:
+            await self._read_journal()
+            return bool(self.book.halted) is wanted
+
+        await self.until(obeyed, "the worker has heard of the halt")
+
+    async def until_held(self, units: int) -> None:
+        async def holds() -> bool:
+            return await self.held() == units
+
+        await self.until(holds, f"{units} units are held")
+
+    async def until(self, true: Callable[[], Awaitable[bool]], what: str) -> None:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                while not await true():  # noqa: ASYNC110 - facts in Redis have no event
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            gone = "\n".join(
+                f"{row['n']} {row['kind']} {row['data'][:600]}" for row in reversed(await self._last_facts())
+            )
+            raise AssertionError(f"in {DEADLINE_S} s not yet: {what}; the last facts:\n{gone}") from None
+
+    async def _last_facts(self) -> list[Any]:
+        return list(await self.pool.fetch("SELECT n, kind, data FROM journal ORDER BY n DESC LIMIT 12"))
+
+    # The judge
+
+    async def quiet(self) -> None:
+        """Every order has ended, every command its answer, everything is told."""
+
+        async def rests() -> bool:
+            await self._read_journal()
+            await self._listen()
+            state = orjson.loads(await self.bus.redis.get(streams.state("gtt", 0)) or b"{}")
+            account = orjson.loads(await self.bus.redis.hget(streams.BOOK_ACCOUNTS, self.mode.value) or b"{}")
+            held = self.book.account(self.mode)
+            return (
+                state.get("n") == self.book.n
+                and not account.get("reconciling", True)
+                and not self.book.waiting
+                and len(self.decisions) >= len(self.book.commands)
+                and not any(True for _ in self.book.live())
+                and not any(each.state.gtt.live for each in self.book.gtts.values())
+                and not any(each.quantity for each in held.positions.values())
+                and not held.flattening
+            )
+
+        await self.until(rests, "all is quiet")
+
+    async def _read_journal(self) -> None:
+        rows = await self.pool.fetch("SELECT n, data FROM journal WHERE n > $1 ORDER BY n", self.book.n)
+        for row in rows:
+            fact = FACT.validate_json(row["data"])
+            apply(self.book, row["n"], fact)
+            if isinstance(fact, Approved):
+                self.approved += [order.order_id for order in fact.orders]
+
+    async def compare(self) -> None:
+        """The venue's books, the journal, and what was told of it."""
+        assert self.judge is not None
+        await self._read_journal()
+        theirs = await self.judge.orders()
+        self._no_order_is_lost_or_double(theirs)
+        by_id = {each.venue_order_id: each for each in theirs}
+        for record in self.book.orders.values():
+            told, order = by_id.get(record.order.venue_order_id), record.order
+            assert not record.foreign, order
+            if told is None:
+                assert order.status in (OrderStatus.CANCELLED, OrderStatus.REJECTED), order
+                assert not order.filled_quantity, order
+                continue
+            ours = (order.status, order.filled_quantity, order.venue_order_id, order.quantity)
+            assert ours == (told.status, told.filled_quantity, told.venue_order_id, told.quantity), (order, told)
+            assert abs(order.average_price - told.average_price) < Decimal("0.001"), (order, told)
+        trades = Counter(
+            (each.venue_order_id, each.trade_id, each.quantity, each.price) for each in await self.judge.trades()
+        )
+        fills = Counter((f.venue_order_id, f.trade_id, f.quantity, f.price) for f in self.book.fills.values())
+        assert fills == trades
+        held = {(p.instrument, p.product): p.quantity for p in await self.judge.positions() if p.quantity}
+        believed = self.book.account(self.mode).positions.values()
+        assert {(p.instrument, p.product): p.quantity for p in believed if p.quantity} == held
+        await self._told_is_what_is_written()
+
+    def _no_order_is_lost_or_double(self, theirs: Any) -> None:
+        there = Counter(each.tag for each in theirs if each.tag)  # the venue's own GTTs give their orders none
+        assert not [tag for tag, count in there.items() if count > 1], "doubled"
+        assert not there.keys() - set(self.approved), "nobody approved these"
+        never = {
+            order_id
+            for order_id in set(self.approved) - there.keys()
+            if "cancelled before it was sent" not in self.book.orders[order_id].order.reason
+        }
+        assert not never, [self.book.orders[each].order for each in never]
+
+    async def _told_is_what_is_written(self) -> None:
+        ours = {order_id: record.order for order_id, record in self.book.orders.items()}
+        assert await self.orders() == ours
+        assert await self.gtts() == {name: record.state.gtt for name, record in self.book.gtts.items()}
+        last: dict[str, Order] = {}
+        fills: Counter[str] = Counter()
+        ids: Counter[bytes] = Counter()
+        for _, fields in await self.bus.redis.xrange(streams.ORDERS):
+            ids[fields[b"id"]] += 1
+            if fields[b"kind"] == b"order":
+                order = Order.model_validate_json(fields[b"data"])
+                last[order.order_id] = order
+            elif fields[b"kind"] == b"fill":
+                fills[orjson.loads(fields[b"data"])["fill_id"]] += 1
+        assert last == ours
+        assert {order.status for order in last.values()} <= FINAL
+        assert fills == Counter(self.book.fills.keys())
+        assert not [entry for entry, count in ids.items() if count > 1], "told twice"
+        assert self.replies == Counter(self.book.commands.keys())
+
+
+def _array(rows: Any, kind: Any) -> Any:
+    import numpy as np
+
+    return np.array(rows, kind)
+
+
+@contextlib.asynccontextmanager
+async def living(redis_url: str, postgres_url: str, home: Path, venue: str) -> AsyncIterator[Life]:
+    async with contextlib.AsyncExitStack() as stack:
+        exchange = None
+        more: dict[str, Any] = {"teji_mode": TradingMode.PAPER}
+        if venue == "upstox":
+            exchange = await stack.enter_async_context(served(clock="open", start=None, record=False))
+            more = {"teji_mode": TradingMode.LIVE, "upstox_api_url": exchange.url, "upstox_order_url": exchange.url}
+        settings = _settings(redis_url, postgres_url, home, **more)
+        bus = await stack.enter_async_context(Bus.open(redis_url, "test"))
+        pool = await stack.enter_async_context(postgres.open_pool(postgres_url))
+        life = Life(settings, bus, pool, exchange)
+        if exchange is not None:
+            tokens = TokenStore(settings)
+            tokens.save(exchange.auth.token(exchange.now_ms()))
+            life.judge = await stack.enter_async_context(UpstoxOrders.open(settings, tokens))
+        life.shown = life.price()
+        worker, pulse = asyncio.create_task(life.live()), asyncio.create_task(life.pulse())
+        try:
+            yield life
+            life._over.set()
+            await asyncio.wait_for(worker, DEADLINE_S)
+        finally:
+            for task in (worker, pulse):
+                task.cancel()
+            await asyncio.gather(worker, pulse, return_exceptions=True)
+
+
+def _settings(redis_url: str, postgres_url: str, home: Path, **more: Any) -> Settings:
+    from tests.conftest import settings_in
+
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "strategies.toml").write_text(
+        '[strategy.ema]\nmode = "live"\nsizer = "fixed"\nsize = 10\nduplicates = true\n'
+    )
+    return settings_in(
+        home, redis_url=redis_url, database_url=postgres_url, teji_calendar="always", teji_unknown_s=0.6,
+        teji_reconcile_s=0.5, teji_lease_s=2.0, teji_capital=1_000_000_000, teji_risk_position=1, teji_risk_trade=1,
+        teji_risk_trades=100_000, teji_paper_latency_ms=5, teji_order_timeout_s=3, teji_feed_ping_s=5, **more,
+    )  # fmt: skip
