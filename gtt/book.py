@@ -235,6 +235,10 @@ class Book(BaseModel):
         """Of an instrument, or all."""
         return [self.gtts[gtt_id] for gtt_id in self._gtts.live(instrument)]
 
+    def guarded(self) -> list[str]:
+        """Instruments with a live GTT."""
+        return self._gtts.instruments()
+
     def called_gtts(self) -> list[GttRecord]:
         """Of which something is asked of a venue, or is to be."""
         return [self.gtts[gtt_id] for gtt_id in self._gtts.called()]

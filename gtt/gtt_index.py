@@ -50,6 +50,10 @@ class GttIndex:
             return list(self._live.get(instrument, ()))
         return [gtt_id for there in self._live.values() for gtt_id in there]
 
+    def instruments(self) -> list[str]:
+        """Those with a live GTT."""
+        return list(self._live)
+
     def called(self) -> list[str]:
         return list(self._called)
 
