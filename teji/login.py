@@ -34,6 +34,7 @@ from teji import running
 
 _LOOK_S: Final = 0.1
 _HEAD_S: Final = 5.0
+_STARTING_S: Final = 30.0
 _LOGIN_PATH: Final = "/api/v1/auth/login"
 _WAIT_SHOWN_S: Final = 1.0
 
@@ -145,7 +146,7 @@ async def _door(
     """The link to open, and what went wrong at the return."""
     failed: asyncio.Future[TejiError] = asyncio.get_running_loop().create_future()
     if gateway_url:
-        yield await _begun_at(gateway_url), failed
+        yield await _begun_at(gateway_url, _STARTING_S), failed
         return
     state = secrets.token_urlsafe(24)
     url = login.dialog_url(settings, state)
@@ -168,17 +169,23 @@ async def _door(
         await visit.gone()
 
 
-async def _begun_at(gateway_url: str) -> str:
-    """A login that a running gateway waits for."""
-    try:
-        async with http_client() as client:
-            answer = await client.get(gateway_url + _LOGIN_PATH, headers={"Accept": "application/json"})
-            told = answer.json()
-    except (httpx.HTTPError, ValueError):
-        raise Misconfigured(
-            f"No gateway of ours answers at {gateway_url}, to which the venue would send the browser back: "
-            "start `teji up` first."
-        ) from None
+async def _begun_at(gateway_url: str, patience_s: float = 0.0) -> str:
+    """A login that a running gateway waits for; one that is still starting is waited for, too."""
+    deadline_s = clock.monotonic_s() + patience_s
+    while True:
+        try:
+            async with http_client() as client:
+                answer = await client.get(gateway_url + _LOGIN_PATH, headers={"Accept": "application/json"})
+                told = answer.json()
+            break
+        except (httpx.HTTPError, ValueError):
+            if clock.monotonic_s() < deadline_s:
+                await asyncio.sleep(_LOOK_S)
+                continue
+            raise Misconfigured(
+                f"No gateway of ours answers at {gateway_url}, to which the venue would send the browser back: "
+                "start `teji up` first."
+            ) from None
     if answer.status_code != 200:
         raise Misconfigured(str(told.get("detail") or f"The gateway answers {answer.status_code}."))
     return str(told["url"])
