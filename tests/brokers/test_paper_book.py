@@ -148,6 +148,14 @@ def test_several_orders_share_what_was_traded_by_price_and_time() -> None:
     assert [sum(units for units, _, _ in here.fills(each)) for each in (first, second, third)] == [130, 65, 0]
 
 
+def test_orders_at_one_price_do_not_get_the_same_trades() -> None:
+    here = floor()
+    first = here.place(order(Side.BUY, 65, "99.90"))
+    second = here.place(order(Side.BUY, 65, "99.90"))
+    here.ticks(tick(ts=T0 + 300, bids=BIDS, asks=ASKS, ltp=99.9, vtt=10_000 + 260 + 65))
+    assert (here.order(first).filled, here.order(second).filled) == (65, 0)
+
+
 def test_an_order_deeper_than_the_levels_does_not_guess_its_place() -> None:
     here = floor()
     number = here.place(order(Side.BUY, 65, "99.00"))
@@ -175,6 +183,44 @@ def test_nothing_is_filled_before_the_latency_is_over() -> None:
     here.now = T0 + 20
     here.stand()
     assert here.fills(number) == [(65, "100.05", "shown")]
+
+
+def test_a_record_from_before_an_order_fills_it_not() -> None:
+    here = Floor()
+    here.now = T0 + 500
+    here.place(order(Side.BUY, 65, "100.05"))
+    here.ticks(tick(ts=T0 + 100, bids=BIDS, asks=ASKS))
+    assert here.fills() == []
+    here.ticks(tick(ts=T0 + 600, bids=BIDS, asks=ASKS))
+    assert here.fills() == [(65, "100.05", "shown")]
+
+
+def test_after_a_restart_an_order_still_waits_at_its_price() -> None:
+    here = floor()
+    here.place(order(Side.BUY, 65, "99.95"))
+    here.now += 1
+    here.place(order(Side.BUY, 65, "90"))
+    again = here.restarted()
+    again.ticks(tick(ts=T0 + 300, bids=[(99.0, 65)], asks=[(99.5, 65)]))
+    assert again.fills() == [(65, "99.95", "crossed")]
+
+
+def test_ticks_that_come_again_fill_nothing_again() -> None:
+    here = floor()
+    here.place(order(Side.BUY, 650, "100.05"))
+    frames = [
+        tick(ts=T0 + 300, bids=BIDS, asks=ASKS[1:]),
+        tick(ts=T0 + 600, bids=BIDS, asks=ASKS),
+        tick(ts=T0 + 900, bids=BIDS, asks=ASKS[1:], ltp=100.0, vtt=10_065),
+    ]
+    for frame in frames:
+        here.ticks(frame)
+    told = here.fills()
+    assert [units for units, _, _ in told] == [130, 130, 65]
+    again = here.restarted()
+    for frame in [tick(bids=BIDS, asks=ASKS), *frames]:
+        again.ticks(frame)
+    assert again.fills() == told
 
 
 def test_trades_from_before_an_order_are_not_its_own() -> None:
