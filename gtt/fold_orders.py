@@ -16,6 +16,7 @@ from schemas.orders import FINAL, Order, OrderStatus
 
 _PRICE: Final = Decimal("0.000001")
 _RETRY_CANCEL_MS: Final = 3_000  # taken, and not done by then: asked for again
+_ENDS_FOR_A_REASON: Final = (OrderStatus.CANCELLED, OrderStatus.REJECTED)
 _WORKING: Final = (OrderStatus.OPEN, OrderStatus.TRIGGER_PENDING)
 
 
@@ -287,8 +288,8 @@ def _step(book: Book, record: OrderRecord, happening: Happening, ts: int, done: 
         record.written_off = False
     if updates.get("reason") is None:
         updates.pop("reason", None)
-        if status not in FINAL and status != order.status and not order.pending:
-            updates["reason"] = ""
+        if status not in _ENDS_FOR_A_REASON and status != order.status and not order.pending:
+            updates["reason"] = ""  # what was said of the state before
     if status in FINAL:
         record.cancel, record.change = "", None
         record.call = None if record.call is not None and record.call.what is not What.PLACE else record.call

@@ -20,11 +20,13 @@ from bus.inbox import Writer
 from bus.life import together, until_done
 from bus.settings import Settings
 from bus.wait import pause
+from gtt.band_reader import BandReader, Quoting
 from gtt.board import Board
 from gtt.book import Book
-from gtt.calls import Calls
+from gtt.calls import Calls, Moment
 from gtt.desk import Desk
 from gtt.effects import Asked, Books, Effect, Outcome, SetHalt, Write
+from gtt.follower import Follower
 from gtt.intake import Intake
 from gtt.journal import Journal
 from gtt.publisher import Known, Publisher
@@ -61,6 +63,7 @@ class Session:
         board: Board,
         book: Book,
         known: Known,
+        quotes: Quoting,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -77,11 +80,15 @@ class Session:
         fed = [venue for venue in venues.values() if isinstance(venue, Fed)]
         shards = settings.teji_shards
         self._ticking = Ticking(bus, self.desk, scene, board, fed, self._wake, shards, known.places)
-        self._calls = Calls(venues, settings.teji_order_timeout_s, self)
+        self._calls = Calls(venues, settings.teji_order_timeout_s, self, leave_s=settings.teji_unknown_s / 2)
+        self.desk.here.bands = scene.bands
+        self._follower = Follower(settings, self.desk, self.publisher)
+        self._bands = BandReader(quotes, self.desk.here, self._look_again)
 
     async def run(self, over: asyncio.Event, untold: list[tuple[int, Touched]]) -> None:
         """`untold`: what the journal has and nobody was told."""
         book = self.desk.book
+        await self._ticking.seed()
         await self.publisher.open()
         self.publisher.add(book.n, untold, {})
         self.desk.halt(clock.now_ms(), await halted(self._bus))
@@ -120,6 +127,7 @@ class Session:
             self._time(ending),
             self._watch_halt(ending),
             self._keep_house(ending),
+            self._bands.run(ending),
             *(self._listen(mode, venue, ending) for mode, venue in self._venues.items()),
         )
         await asyncio.Event().wait()  # ends with the session
@@ -132,19 +140,20 @@ class Session:
             await self._wake.wait()
             if self._bug is not None:
                 raise self._bug
-            self.desk.pump(clock.now_ms())
+            decided_s, decided_ms = clock.monotonic_s(), clock.now_ms()
+            self.desk.pump(decided_ms)
             self._wake.clear()
             taken = self.desk.take()
             places = {**self._intake.decided(), **self._ticking.written_down}
             if taken.rows:
                 await self._journal.append(taken.rows)
-            self._perform(taken.effects)
+            self._perform(taken.effects, Moment(decided_s, decided_ms))
             n = taken.rows[-1].n if taken.rows else self.publisher.told
             self.publisher.add(n, taken.touched, places)
             self._flushed.set()
 
-    def _perform(self, effects: list[Effect]) -> None:
-        self._calls.perform(effects)
+    def _perform(self, effects: list[Effect], decided: Moment) -> None:
+        self._calls.perform(effects, decided)
         for effect in effects:
             if isinstance(effect, SetHalt):
                 self._calls.start(self._set_halt(effect.why))
@@ -200,6 +209,7 @@ class Session:
             now_ms = clock.now_ms()
             self.desk.tick(now_ms, market_known=self._scene.market_known)
             self._ticking.write_down()
+            self._follower.look(now_ms)
             if clock.monotonic_s() - second_s >= _SECOND_S:
                 second_s = clock.monotonic_s()
                 self.desk.second(now_ms)
@@ -266,8 +276,7 @@ class Session:
 
     def compared(self, books: Books) -> None:
         self.desk.compared(clock.now_ms(), books)
-        self._intake.decide()
-        self._wake.set()
+        self._look_again()
 
     def not_compared(self, mode: TradingMode, reason: str) -> None:
         self.desk.not_compared(clock.now_ms(), mode, reason)
@@ -283,11 +292,12 @@ class Session:
 
     def margin(self, intent_id: str, needed: Decimal | None) -> None:
         self.desk.margin(clock.now_ms(), intent_id, needed)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """Something is known that an entry may have waited for."""
         self._intake.decide()
         self._wake.set()
-
-    def band(self, key: str, low: Decimal, high: Decimal) -> None:
-        self._scene.told_band(key, low, high)
 
     def failed(self, bug: BaseException) -> None:
         self._bug = bug

@@ -81,6 +81,7 @@ class Market:
         self.now_ms = START_MS
         self.egress = ""
         self.always_open = True
+        self.listed = True
         self._strategies = Strategies(settings, toml)
 
     def quote(self, key: str) -> Quoted | None:
