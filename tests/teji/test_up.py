@@ -129,8 +129,9 @@ def test_a_newcomer_sees_bars_and_ctrl_c_ends_everything(tmp_path: Path) -> None
         assert client is not None
         answer = subprocess.run([*client.group(1).split(), "PING"], capture_output=True, text=True, check=True)
         assert answer.stdout == "PONG\n"
+        started.until(r'"event": "started", "worker": "gtt"')
         pids = started.pids()
-        assert pids.keys() == {"ingest", "aggregator", "gateway"}
+        assert pids.keys() == {"ingest", "aggregator", "gtt", "gateway"}
 
         os.killpg(started.process.pid, signal.SIGINT)
         assert started.process.wait(STOP_S) == 0
@@ -233,13 +234,8 @@ def test_a_real_venue_gets_no_exchange_and_keeps_the_calendar(tmp_path: Path) ->
     plan = up.planned(settings_in(tmp_path, teji_venue="upstox"), given)
     assert plan.exchange is None
     assert plan.settings.teji_calendar == "exchange"
-    assert [name for name, _ in up.rows(plan, Servers("redis://x", ""), 1)] == [
-        "Page",
-        "Bars",
-        "Orders",
-        "Redis",
-        "Stop",
-    ]
+    names = [name for name, _ in up.rows(plan, Servers("redis://x", ""), 1)]
+    assert names == ["Page", "Bars", "Orders", "Redis", "Stop"]
 
 
 def test_a_worker_is_told_where_everything_is_and_gets_a_metrics_port_of_its_own(tmp_path: Path) -> None:
@@ -247,11 +243,11 @@ def test_a_worker_is_told_where_everything_is_and_gets_a_metrics_port_of_its_own
     given = {"teji_home": tmp_path, "teji_port": 0, "teji_metrics_port": base}
     plan = up.planned(settings_in(tmp_path, **given), given)
     servers = Servers("unix:///r.sock", "postgresql://p")
-    programs = [plan.program(name, servers) for name in ("ingest", "aggregator", "gateway")]
+    programs = [plan.program(name, servers) for name in ("ingest", "aggregator", "gtt", "gateway")]
 
     assert {program.environment["REDIS_URL"] for program in programs} == {"unix:///r.sock"}
     assert {program.environment["DATABASE_URL"] for program in programs} == {"postgresql://p"}
-    assert [program.environment["TEJI_METRICS_PORT"] for program in programs] == [str(base + n) for n in range(3)]
+    assert [program.environment["TEJI_METRICS_PORT"] for program in programs] == [str(base + n) for n in range(4)]
     assert all(program.folder == plan.settings.home for program in programs)
 
 
