@@ -5,11 +5,9 @@ the journal knows it: a crossing in the meantime fires, marked late.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Final, Protocol, runtime_checkable
 
-import numpy as np
-import orjson
 import structlog
 
 from bus import clock, metrics
@@ -23,7 +21,7 @@ from gtt.publishing import NAME
 from gtt.scene import MarketScene
 from schemas import streams, ticks
 from schemas.errors import Unavailable
-from schemas.ticks import KNOWN_SHIFT, TICK, Block, TickBatch
+from schemas.ticks import TickBatch
 
 log = structlog.get_logger("ticks")
 
@@ -65,18 +63,6 @@ class Ticking:
     def write_down(self) -> None:
         """The desk has just made facts of everything that ticks moved."""
         self.written_down = {stream: place for stream, place in self._read_to.items() if place}
-
-    async def seed(self) -> None:
-        """The last state of every instrument, as ingest keeps it: without it most have no price for a while."""
-        for stream in self._read_to:
-            shard = int(streams.tag(stream))
-            (values,) = await self._bus.packet(("HVALS", streams.quotes(shard)))
-            states = [orjson.loads(value) for value in values]
-            rec = np.zeros(len(states), TICK)
-            for row, state in zip(rec, states, strict=True):
-                _fill(row, state)
-            for _ in self._board.update(rec):
-                pass  # nobody waits for anything yet
 
     async def run(self, over: asyncio.Event) -> None:
         try:
@@ -131,15 +117,3 @@ class Ticking:
                 self._wake.set()
         for venue in self._fed:
             venue.feed(batch)
-
-
-def _fill(row: np.void, state: Mapping[str, Any]) -> None:
-    """A tick record of a quote (schemas.quotes), as far as the board looks at it."""
-    row["id"], row["ts"] = streams.instrument_id(state["instrument"]), state["ts"]
-    blocks = Block(0)
-    for block, names in ((Block.LTPC, ("ltp", "ltt", "cp")), (Block.DEPTH, ("bid", "bid_qty", "ask", "ask_qty"))):
-        if state[names[0]] is not None:
-            blocks |= block
-            for name in names:
-                row[name] = state[name] if state[name] is not None else 0
-    row["flags"] = int(blocks) | int(blocks) << KNOWN_SHIFT
