@@ -13,6 +13,7 @@ from gtt import checking, desk_orders, facts, gtt_state, machine, risk
 from gtt.board import Crossing
 from gtt.book import GttRecord
 from gtt.facts import What
+from gtt.gtt_hours import waits_ms
 from gtt.gtt_state import GttState
 from gtt.here import Here
 from gtt.protect import TABLE
@@ -191,6 +192,9 @@ def write_down(here: Here) -> None:
 
 
 def crossed(here: Here, crossing: Crossing, late: bool) -> None:
+    """Outside of continuous trading nothing fires; the first trade in it tells of its price again."""
+    if _closed_ms(here, crossing.instrument):
+        return
     hit = gtt_state.Hit(
         leg=crossing.leg,
         price=crossing.price,
@@ -200,6 +204,11 @@ def crossed(here: Here, crossing: Crossing, late: bool) -> None:
         last=here.price(crossing.instrument),
     )
     step(here, crossing.gtt_id, hit, "hit")
+
+
+def _closed_ms(here: Here, key: str) -> int:
+    """Until the instrument trades; 0: it does."""
+    return waits_ms(key, here.scene.instrument(key), here.market_ms, always=here.scene.always_open)
 
 
 def order_changed(here: Here, order_id: str) -> None:
@@ -287,7 +296,7 @@ def _place(here: Here, gtt_id: str, action: gtt_state.PlaceChild) -> None:
     verdict = checking.decide(here, proposal, gtt_id=gtt_id, command=record.command)
     if verdict.ok:
         return
-    again_ts = here.now_ms + _AGAIN_MS if action.reduces else 0
+    again_ts = here.now_ms + max(_AGAIN_MS, _closed_ms(here, gtt.instrument)) if action.reduces else 0
     refused = gtt_state.ChildRefused(
         action.order_id, verdict.reason, not action.reduces, here.now_ms, again_ts=again_ts
     )
