@@ -88,7 +88,6 @@ class Session:
     async def run(self, over: asyncio.Event, untold: list[tuple[int, Touched]]) -> None:
         """`untold`: what the journal has and nobody was told."""
         book = self.desk.book
-        await self._ticking.seed()
         await self.publisher.open()
         self.publisher.add(book.n, untold, {})
         self.desk.halt(clock.now_ms(), await halted(self._bus))
