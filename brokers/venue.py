@@ -7,14 +7,20 @@ ask, never send again before that is known).
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
+from math import inf
 from typing import Any, Final, Protocol
 
 from schemas.errors import Rejected, Unavailable
 from schemas.gtt import GttType, RuleState
 from schemas.money import ZERO
 from schemas.orders import OrderStatus, OrderType, Product, Side, Validity
+
+#: By when a write has to have left, by the monotonic clock: whoever decided it sets this around the call. What has not
+#: handed over its first byte by then is `NotSent`.
+LEAVE_BY_S: ContextVar[float] = ContextVar("leave_by_s", default=inf)
 
 
 class Refused(Rejected):

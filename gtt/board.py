@@ -105,6 +105,15 @@ class Board:
             elif why == kernel.CROSSED:
                 yield from self._crossed(row)
 
+    def seed(self, rec: npt.NDArray[Any]) -> None:
+        """The last known states, before the first tick and before anybody waits for anything. Where ticks of before
+        are read again, these step aside: what was crossed meanwhile has to be told."""
+        if self._bounds:
+            raise RuntimeError("prices are known before somebody waits for them, or a crossing is lost")
+        for _ in self.update(rec):
+            pass
+        self._rows["seeded"][: self._used] = 1
+
     def _crossed(self, row: int) -> Iterator[Crossing]:
         """Who is concerned by the newest trade of an instrument; those who no longer wait by then are not told."""
         record = self._rows[row]

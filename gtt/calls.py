@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from typing import Any, Final, Protocol, Self, TypeVar
 
 import structlog
 
@@ -39,19 +40,19 @@ _GRACE_S: Final = 1.0  # a venue's own deadline comes first
 T = TypeVar("T")
 
 
-class Limited(Protocol):
-    @property
-    def lower(self) -> Decimal | None: ...
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """By two clocks: one that nobody puts back, and one that goes on while the machine sleeps."""
 
-    @property
-    def upper(self) -> Decimal | None: ...
+    monotonic_s: float
+    ms: int
 
+    @classmethod
+    def now(cls) -> Self:
+        return cls(clock.monotonic_s(), clock.now_ms())
 
-@runtime_checkable
-class Quoting(Protocol):
-    """A venue that tells the price limits of the day."""
-
-    async def quoted(self, keys: Sequence[str]) -> Mapping[str, Limited]: ...
+    def age_s(self) -> float:
+        return max(clock.monotonic_s() - self.monotonic_s, (clock.now_ms() - self.ms) / 1000)
 
 
 class Inputs(Protocol):
@@ -71,24 +72,30 @@ class Inputs(Protocol):
 
     def margin(self, intent_id: str, needed: Decimal | None) -> None: ...
 
-    def band(self, key: str, low: Decimal, high: Decimal) -> None: ...
-
     def failed(self, bug: BaseException) -> None: ...
 
 
 class Calls:
-    """Writes that were handed over are carried through; `settled` waits for them."""
+    """Writes that were handed over are carried through; `settled` waits for them.
 
-    def __init__(self, venues: Mapping[TradingMode, Venue], timeout_s: float, inputs: Inputs) -> None:
+    One that cannot leave within `leave_s` of its decision does not leave at all (docs/decisions/0013): by then another
+    process may have taken over, asked, and sent it again.
+    """
+
+    def __init__(
+        self, venues: Mapping[TradingMode, Venue], timeout_s: float, inputs: Inputs, *, leave_s: float
+    ) -> None:
         self._venues = venues
         self._timeout_s = timeout_s
+        self._leave_s = leave_s
         self._inputs = inputs
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def perform(self, effects: Sequence[Effect]) -> None:
+    def perform(self, effects: Sequence[Effect], decided: Moment) -> None:
+        """`decided`: not later than they were written down."""
         for effect in effects:
             if isinstance(effect, Write):
-                self.start(self._write(effect))
+                self.start(self._write(effect, decided))
             elif isinstance(effect, Ask):
                 self.start(self._ask(effect))
             elif isinstance(effect, Look):
@@ -123,9 +130,9 @@ class Calls:
 
     # Writes
 
-    async def _write(self, write: Write) -> None:
+    async def _write(self, write: Write, decided: Moment) -> None:
         began_s = clock.monotonic_s()
-        outcome = await self._outcome(write)
+        outcome = await self._outcome(write, decided)
         took_s = clock.monotonic_s() - began_s
         result = type(outcome).__name__.lower()
         metrics.ORDER_CALLS.labels(write.mode.value, write.what.value, result).inc()
@@ -136,11 +143,14 @@ class Calls:
             outcome = Took(outcome.venue_id, int(took_s * 1000))
         self._inputs.called(write, outcome)
 
-    async def _outcome(self, write: Write) -> Outcome:
+    async def _outcome(self, write: Write, decided: Moment) -> Outcome:
+        if decided.age_s() > self._leave_s:
+            return Nothing(f"it could not leave within {self._leave_s:g} s: decided anew", 0.0)
         if write.not_after_ts and clock.now_ms() > write.not_after_ts:
             return Nothing("it took too long until it could leave", 0.0)
         if write.tick_ns:
             metrics.TICK_TO_REQUEST_S.observe(max(0.0, (clock.now_ns() - write.tick_ns) / 1e9))
+        venue.LEAVE_BY_S.set(decided.monotonic_s + self._leave_s)
         try:
             async with asyncio.timeout(self._timeout_s + _GRACE_S):
                 return Took(await self._call(write))
@@ -203,23 +213,14 @@ class Calls:
         self._inputs.trades(mode, None if told is None else list(told))
 
     async def _margin(self, effect: AskMargin) -> None:
-        """What an entry needs, and today's price limits where the venue tells them; soon, or not at all."""
-        at, key = self._venues[effect.mode], effect.order.instrument
-        bands = _read(at.quoted([key]), _MARGIN_S) if isinstance(at, Quoting) else _nothing()
-        needed, quoted = await asyncio.gather(_read(at.margin([effect.order]), _MARGIN_S), bands)
-        told = quoted.get(key) if quoted else None
-        if told is not None and told.lower is not None and told.upper is not None:
-            self._inputs.band(key, told.lower, told.upper)
+        """What an entry needs; soon, or not at all."""
+        needed = await _read(self._venues[effect.mode].margin([effect.order]), _MARGIN_S)
         self._inputs.margin(effect.intent_id, needed)
 
     async def _gtts(self, mode: TradingMode) -> None:
         asked_ts = clock.now_ms()
         told: Sequence[VenueGtt] | None = await _read(self._venues[mode].gtts())
         self._inputs.gtts(mode, None if told is None else list(told), asked_ts)
-
-
-async def _nothing() -> None:
-    return None
 
 
 async def _read(question: Awaitable[T], seconds: float = _READ_S) -> T | None:

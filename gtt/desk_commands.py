@@ -4,7 +4,7 @@ Pure."""
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from gtt import checking, desk_exits, desk_gtts, desk_orders, facts
+from gtt import checking, desk_exits, desk_gtts, desk_orders, desk_waits, facts
 from gtt.book import CommandRecord, OrderRecord
 from gtt.here import Here
 from gtt.risk_types import Origin, Proposal
@@ -32,8 +32,8 @@ def intent_of(command: str) -> str:
 
 
 def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> bool:
-    """Whether an entry is better decided in a moment: the books are being compared, or the venue is asked what margin
-    it needs; and it is young."""
+    """Whether an entry is better decided in a moment: the books are being compared, its price or its limits are being
+    fetched, or the venue is asked what margin it needs; and it is young."""
     if not isinstance(command, _ENTRIES):
         return False
     mode = mode_of(here, command.mode if isinstance(command, OrderPlace) else command.body.mode)
@@ -42,9 +42,20 @@ def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> 
         return False
     if runtime.reconciling:
         return True
-    if not isinstance(command, OrderPlace) or command_id in here.book.commands:
+    if command_id in here.book.commands:
         return False
-    return checking.waits_for_margin(here, desk_orders.proposal_of(here, command, intent_of(command_id), mode))
+    name = intent_of(command_id)
+    if not isinstance(command, OrderPlace):
+        return desk_waits.for_price(here, name, command.body.instrument_token, at_market=False)
+    proposal, at_market = desk_orders.proposal_of(here, command, name, mode), command.order_type is OrderType.MARKET
+    if proposal.reduces and not at_market:
+        return False
+    if desk_waits.for_price(here, name, proposal.instrument, at_market=at_market):
+        return True
+    if proposal.reduces:
+        return False
+    limits = desk_waits.for_band(here, name, proposal.instrument, mode)
+    return checking.waits_for_margin(here, proposal) or limits
 
 
 def obey(here: Here, command_id: str, by: str, command: OrderCommand, entry_ms: int) -> None:

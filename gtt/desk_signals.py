@@ -5,7 +5,7 @@ A signal against what the strategy holds closes it and opens nothing: the other 
 
 from decimal import Decimal
 
-from gtt import checking, desk_exits, desk_gtts, risk
+from gtt import checking, desk_exits, desk_gtts, desk_waits, risk, risk_terms
 from gtt.here import Here
 from gtt.limits import Limits
 from gtt.risk_types import Origin, Proposal
@@ -21,12 +21,22 @@ def intent_of(signal: Signal) -> str:
 
 
 def waits(here: Here, signal: Signal, entry_ms: int) -> bool:
-    """Whether an entry is better decided in a moment: the books are being compared, and it is young."""
+    """Whether an entry is better decided in a moment: the books are being compared, its price or its limits are being
+    fetched; and it is young."""
     mode = checking.effective(here, signal.strategy)
     if mode is StrategyMode.OFF or TradingMode(mode.value) not in here.venues:
         return False
-    young = here.now_ms - entry_ms < here.scene.limits(signal.strategy).intent_s * 500
-    return here.runtime[TradingMode(mode.value)].reconciling and young
+    account = TradingMode(mode.value)
+    if here.now_ms - entry_ms >= here.scene.limits(signal.strategy).intent_s * 500:
+        return False
+    if here.runtime[account].reconciling:
+        return True
+    if signal.side is SignalSide.EXIT:
+        return False
+    name = intent_of(signal)
+    if desk_waits.for_price(here, name, signal.instrument, at_market=True):
+        return True
+    return desk_waits.for_band(here, name, signal.instrument, account)
 
 
 def heard(here: Here, signal: Signal, entry_ms: int) -> bool:
@@ -78,10 +88,12 @@ def _leave(here: Here, signal: Signal, mode: TradingMode, product: Product, held
 def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: Side) -> bool:
     """False: not decided yet."""
     instrument = here.scene.instrument(signal.instrument)
-    price = here.price(signal.instrument) or signal.price
-    if instrument is None or price is None:
-        known = "its price is not known" if instrument is not None else "it is not known to the venue"
-        _refuse(here, signal, mode, "instrument", f"{signal.instrument}: {known}")
+    if instrument is None:
+        _refuse(here, signal, mode, "instrument", f"{signal.instrument} is not known to the venue")
+        return True
+    price = risk_terms.market_price(checking.market_of(here, signal.instrument)) or signal.price
+    if price is None:
+        _refuse(here, signal, mode, "price", f"no price of {signal.instrument} is known")
         return True
     price = to_tick(price, tick_of(instrument), up=side is Side.SELL)
     bounds = levels(

@@ -9,11 +9,13 @@ from typing import Protocol
 
 from brokers.venue import Capabilities
 from bus.settings import Settings
+from gtt.bands import Bands
 from gtt.board import Crossing, Quoted
 from gtt.book import Book
 from gtt.budget import Budget
 from gtt.effects import Effect, Look
 from gtt.facts import Alerted, Fact
+from gtt.following import Following
 from gtt.gtt_state import GttState, Watched
 from gtt.ledger import Ledger
 from gtt.limits import Limits
@@ -45,6 +47,11 @@ class Scene(Protocol):
 
     @property
     def always_open(self) -> bool: ...
+
+    @property
+    def listed(self) -> bool:
+        """Whether it is known which instruments there are."""
+        ...
 
     @property
     def egress(self) -> str:
@@ -90,6 +97,8 @@ class Here:
     trailing: dict[str, GttState] = field(default_factory=dict)  # moved since they were written down
     margins: dict[str, Decimal | None] = field(default_factory=dict)  # by intent; none: the venue would not say
     asking_margin: set[str] = field(default_factory=set)
+    following: Following = field(default_factory=Following)
+    bands: Bands = field(default_factory=Bands)
     decided: set[str] = field(default_factory=set)  # intents of long ago, which the book has forgotten
     now_ms: int = 0
     tick_ns: int = 0  # receipt of the tick that is being looked at

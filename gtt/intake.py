@@ -3,6 +3,7 @@ twice. One that is to wait a moment (the books are being compared) holds back th
 """
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from gtt.desk import Desk
 from gtt.publisher import Publisher
 from gtt.publishing import NAME
 from schemas import streams
-from schemas.commands import ORDER_COMMAND
+from schemas.commands import COMMAND, ORDER_COMMAND
 from schemas.errors import Unavailable
 from schemas.events import Event, EventKind
 from schemas.replies import Decision
@@ -108,10 +109,18 @@ class Intake:
                 signal = Signal.model_validate_json(fields[b"data"])
                 return self._desk.signal(clock.now_ms(), signal, order(entry_id)[0])
             kind = fields.get(b"kind", b"").decode(errors="replace")
+            if kind.startswith("feed."):
+                self._heard(kind, fields)
             return not kind.startswith(_OURS) or self._command(kind, entry_id, fields)
         except (ValidationError, ValueError, KeyError) as error:
             self._reject(stream, entry_id, fields, _words(error))
             return True
+
+    def _heard(self, kind: str, fields: dict[bytes, bytes]) -> None:
+        """What somebody asks of the feed. It is ingest that refuses what is wrong."""
+        with contextlib.suppress(ValidationError, orjson.JSONDecodeError, TypeError):
+            body = orjson.loads(fields.get(b"data", b"{}"))
+            self._desk.here.following.heard(COMMAND.validate_python({**body, "kind": kind}))
 
     def _command(self, kind: str, entry_id: str, fields: dict[bytes, bytes]) -> bool:
         body = orjson.loads(fields.get(b"data", b"{}"))

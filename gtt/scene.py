@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import date
 from decimal import Decimal
 from typing import Final
 
@@ -12,6 +11,7 @@ from brokers.upstox import instruments
 from bus import clock
 from bus.settings import Calendar, Settings
 from bus.wait import pause
+from gtt.bands import Bands
 from gtt.board import Board, Crossing, Quoted
 from gtt.gtt_state import Watched
 from gtt.limits import Limits, StrategiesFile
@@ -41,7 +41,7 @@ class MarketScene:
         self._strategies = StrategiesFile(settings)
         self._universe = Universe(())
         self._edition: object = None
-        self._bands: dict[str, tuple[date, Decimal, Decimal]] = {}
+        self.bands = Bands()
         self._venue_ms = 0  # the newest that the feed told
         self._seen_ms = 0  # when, by the machine's clock
 
@@ -54,9 +54,7 @@ class MarketScene:
         return self._universe.get(key)
 
     def band(self, key: str) -> tuple[Decimal, Decimal] | None:
-        on, low, high = self._bands.get(key, (None, None, None))
-        today = sessions.trading_date(self.market_ms(clock.now_ms()))
-        return (low, high) if on == today and low is not None and high is not None else None
+        return self.bands.of(key, sessions.trading_date(self.market_ms(clock.now_ms())))
 
     def watch(self, gtt_id: str, key: str, on: Iterable[Watched]) -> list[Crossing]:
         self.board.unwatch(gtt_id)
@@ -75,6 +73,10 @@ class MarketScene:
         return self._venue_ms + max(0, now_ms - self._seen_ms) if self._venue_ms else now_ms
 
     @property
+    def listed(self) -> bool:
+        return self.known.is_set()
+
+    @property
     def always_open(self) -> bool:
         return self._settings.teji_calendar is Calendar.ALWAYS
 
@@ -87,10 +89,6 @@ class MarketScene:
     def saw(self, batch: TickBatch, now_ms: int) -> None:
         if batch.ts > self._venue_ms:
             self._venue_ms, self._seen_ms = batch.ts, now_ms
-
-    def told_band(self, key: str, low: Decimal, high: Decimal) -> None:
-        """Today's; tomorrow's are others."""
-        self._bands[key] = (sessions.trading_date(self.market_ms(clock.now_ms())), low, high)
 
     def refresh_limits(self) -> str | None:
         return self._strategies.refresh()

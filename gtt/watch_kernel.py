@@ -32,7 +32,7 @@ ROW: Final = np.dtype(
         ("ask_qty", "<i8"),
         ("ts", "<i8"),
         ("flags", "<u4"),
-        ("spare", "<u4"),
+        ("seeded", "<u4"),  # not told by a tick: older ones than it, which are read again, count
     ]
 )
 
@@ -83,9 +83,11 @@ def take(rec: Any, first: int, slots: Any, rows: Any, used: int) -> tuple[int, i
             rows[r].ltp = 0.0
             rows[r].ltt = 0
             rows[r].ts = 0
+            rows[r].seeded = 0
         row = rows[r]
-        if tick.ts < row.ts:
+        if tick.ts < row.ts and row.seeded == 0:
             continue
+        row.seeded = 0
         row.ts = tick.ts
         row.flags = tick.flags
         row.bid = tick.bid

@@ -21,10 +21,12 @@ from bus.postgres import Pool, migrate, open_pool
 from bus.settings import Settings
 from bus.wait import pause
 from gtt import board
+from gtt.band_reader import open_quotes
 from gtt.journal import Decided, Journal, PostgresJournal
 from gtt.publisher import SHARD, Known
 from gtt.publishing import NAME
 from gtt.scene import Fetch, MarketScene
+from gtt.seeding import seed
 from gtt.session import Session
 from schemas import streams
 from schemas.errors import Unavailable
@@ -101,14 +103,18 @@ async def run(
         async def work(lease: Lease, over: asyncio.Event) -> None:
             prices = board.Board()
             scene = MarketScene(settings, prices, fetch)
-            async with venues(settings, pool, scene) as opened:
+            async with venues(settings, pool, scene) as opened, open_quotes(settings, opened.values()) as quotes:
                 book_of = journal(pool, lease)
                 await book_of.claim()
                 known = Known(await bus.get(streams.state(NAME, SHARD)))
                 book, untold = await book_of.load(known.n)
                 log.info("journal", facts=book.n, untold=len(untold), orders=len(book.orders), gtts=len(book.gtts))
-                session = Session(settings, bus, writer(worker, lease), book_of, opened, scene, prices, book, known)
+                seeded = await seed(bus, settings.teji_shards, prices)
+                session = Session(
+                    settings, bus, writer(worker, lease), book_of, opened, scene, prices, book, known, quotes
+                )
                 session.desk.here.decided |= decided
+                session.desk.here.following.seeded = seeded
                 try:
                     await until_done(
                         session.run(over, untold), scene.keep(over), _mind_egress(settings, scene, opened, over)

@@ -14,7 +14,8 @@ to it, for these reasons (seen in its releases 2.28 to 2.30):
 
 Whether a request has left is noted by the connection itself, at the first byte that it is handed. So "nothing was
 sent" and "nobody knows" are told apart by what happened, not by the text of an error. One that has found no thread and
-no line in half of its time is not sent any more; when all of it is over, whoever waits for an answer gives up.
+no line in half of its time, or by the caller's own moment, is not sent any more; when all of it is over, whoever waits
+for an answer gives up.
 """
 
 import asyncio
@@ -36,6 +37,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from brokers.upstox.rest import USER_AGENT
+from brokers.venue import LEAVE_BY_S
 from bus import clock
 from bus.settings import Settings
 from schemas.errors import Misconfigured
@@ -224,7 +226,8 @@ class Sdk:
 
     async def call(self, request: Callable[[], Any], *, token: str, writes: bool) -> Answer | Failure:
         """Make a call of the SDK, once. Never raises for what happens on the way."""
-        call = _Call(token, clock.monotonic_s() + self._timeout_s / 2, writes=writes)
+        leave_by_s = clock.monotonic_s() + self._timeout_s / 2
+        call = _Call(token, min(leave_by_s, LEAVE_BY_S.get()), writes=writes)
         pool = self._writers if writes else self._readers
         future = asyncio.get_running_loop().run_in_executor(pool, _run, call, request)
         try:

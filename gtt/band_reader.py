@@ -1,0 +1,106 @@
+"""Reads the exchange's price limits in the background, under the budget of reads: no order waits for its turn there."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from typing import Final, Protocol, runtime_checkable
+
+import structlog
+
+from brokers.upstox import quotes
+from brokers.upstox.auth import TokenStore
+from brokers.upstox.rest import READ_BUDGET, Budget, Rest, http_client
+from brokers.venue import Venue
+from bus import clock
+from bus.settings import Settings
+from bus.wait import pause
+from gtt import following
+from gtt.here import Here
+from schemas.errors import Rejected, Unavailable
+
+log = structlog.get_logger("bands")
+
+_LOOK_S: Final = 0.05
+_BOOK_S: Final = 1.0
+_READ_S: Final = 5.0
+
+
+class Limited(Protocol):
+    @property
+    def lower(self) -> Decimal | None: ...
+
+    @property
+    def upper(self) -> Decimal | None: ...
+
+
+@runtime_checkable
+class Quoting(Protocol):
+    """Who tells the price limits of the day."""
+
+    async def quoted(self, keys: Sequence[str]) -> Mapping[str, Limited]: ...
+
+
+class _Quotes:
+    """Where no venue does (paper): the vendor's own quotes."""
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
+
+    async def quoted(self, keys: Sequence[str]) -> Mapping[str, Limited]:
+        return await quotes.bands(self._rest, keys)
+
+
+@contextlib.asynccontextmanager
+async def open_quotes(settings: Settings, venues: Iterable[Venue]) -> AsyncIterator[Quoting]:
+    telling = next((venue for venue in venues if isinstance(venue, Quoting)), None)
+    if telling is not None:
+        yield telling
+        return
+    async with http_client() as client:
+        budget = Budget(READ_BUDGET, clock.monotonic_s)
+        yield _Quotes(Rest(client, settings.upstox_api_url, TokenStore(settings).current, budget))
+
+
+class BandReader:
+    """`told` is called when there are new ones."""
+
+    def __init__(self, source: Quoting, here: Here, told: Callable[[], None]) -> None:
+        self._source = source
+        self._here = here
+        self._told = told
+        self._booked_s = float("-inf")
+
+    async def run(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            if keys := self._due():
+                await self._ask(keys)
+            await pause(over, _LOOK_S)
+
+    def _due(self) -> list[str]:
+        here, now_s = self._here, clock.monotonic_s()
+        if not here.scene.listed:
+            return []
+        traded: set[str] = set()
+        if now_s - self._booked_s >= _BOOK_S:
+            self._booked_s = now_s
+            traded = following.needed(here.book, here.venues)
+        keys = here.bands.due(clock.now_ms(), here.today, traded)
+        return [key for key in keys if (found := here.scene.instrument(key)) is not None and not found.is_index]
+
+    async def _ask(self, keys: list[str]) -> None:
+        on = self._here.today
+        try:
+            async with asyncio.timeout(_READ_S):
+                quoted = await self._source.quoted(keys)
+        except (Unavailable, Rejected, TimeoutError) as error:
+            log.warning("no price limits", instruments=len(keys), reason=str(error) or "no answer in time")
+            self._here.bands.failed(keys, clock.now_ms())
+        else:
+            found = {
+                key: (each.lower, each.upper)
+                for key, each in quoted.items()
+                if each.lower is not None and each.upper is not None
+            }
+            self._here.bands.told(keys, found, on, clock.now_ms())
+        self._told()
