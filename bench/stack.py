@@ -9,7 +9,8 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,33 +47,50 @@ class Stack:
 
 @contextlib.contextmanager
 def stack(
-    n_keys: int, keys_per_frame: int, frames_per_s: float, *workers: str, env: Mapping[str, str] | None = None
+    n_keys: int,
+    keys_per_frame: int,
+    frames_per_s: float,
+    *workers: str,
+    env: Mapping[str, str] | None = None,
+    front: Callable[[int], AbstractContextManager[None]] | None = None,
 ) -> Iterator[Stack]:
-    """Everything up for as long as the context lasts; the workers' logs are shown where one fails. `env`: settings."""
+    """Everything up for as long as the context lasts; the workers' logs are shown where one fails. `env`: settings.
+    `front`: another venue than `venue`, at a port."""
     with tempfile.TemporaryDirectory(prefix="teji-bench-") as folder, contextlib.ExitStack() as cleanup:
         settings = load(_env_file=None, teji_home=Path(folder) / "home")
-        servers = cleanup.enter_context(embedded.servers(settings, postgres="gateway" in workers))
+        servers = cleanup.enter_context(embedded.servers(settings, postgres=not {"gateway", "gtt"}.isdisjoint(workers)))
         port = free_pair()
         ports = {worker: free_port() for worker in workers}
         of_all = {
             **os.environ, "REDIS_URL": servers.redis_url, "DATABASE_URL": servers.postgres_url,
             "TEJI_HOME": str(settings.home), "UPSTOX_API_URL": f"http://127.0.0.1:{port}",
-            "UPSTOX_ASSETS_URL": f"http://127.0.0.1:{port}", "UPSTOX_ACCESS_TOKEN": "bench", "TEJI_CALENDAR": "always",
+            "UPSTOX_ASSETS_URL": f"http://127.0.0.1:{port}", "UPSTOX_ORDER_URL": f"http://127.0.0.1:{port}",
+            "UPSTOX_ACCESS_TOKEN": "bench", "TEJI_CALENDAR": "always",
             "TEJI_BACKFILL": "false", "TEJI_LOG": "json", "TEJI_LOG_LEVEL": "WARNING", "TEJI_PORT": str(free_port()),
             **(env or {}),
         }  # fmt: skip
-        ports["http"] = int(of_all["TEJI_PORT"])
-        cleanup.enter_context(venue(port, n_keys, keys_per_frame, frames_per_s))
+        ports |= {"http": int(of_all["TEJI_PORT"]), "venue": port}
+        cleanup.enter_context(front(port) if front else venue(port, n_keys, keys_per_frame, frames_per_s))
         for worker in workers:
             cleanup.enter_context(_process([worker], {**of_all, "TEJI_METRICS_PORT": str(ports[worker])}))
         yield Stack(servers.redis_url, ports)
 
 
-@contextlib.contextmanager
-def venue(port: int, n_keys: int, keys_per_frame: int, frames_per_s: float = 0) -> Iterator[None]:
+def venue(port: int, n_keys: int, keys_per_frame: int, frames_per_s: float = 0) -> AbstractContextManager[None]:
     """The venue of `bench.venue`, and its feed at the next port, once it listens."""
-    command = ["bench.venue", str(port), str(n_keys), str(keys_per_frame), str(frames_per_s)]
-    with _process(command, dict(os.environ)):
+    return _listening("bench.venue", port, n_keys, keys_per_frame, frames_per_s)
+
+
+def order_venue(
+    port: int, n_keys: int, keys_per_frame: int, frames_per_s: float, rungs_per_s: float
+) -> AbstractContextManager[None]:
+    """The same for `bench.order_venue`."""
+    return _listening("bench.order_venue", port, n_keys, keys_per_frame, frames_per_s, rungs_per_s)
+
+
+@contextlib.contextmanager
+def _listening(module: str, port: int, *numbers: float) -> Iterator[None]:
+    with _process([module, str(port), *map(str, numbers)], dict(os.environ)):
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port + 1), 1):
