@@ -78,6 +78,13 @@ def test_beyond_the_levels_there_is_slippage_and_the_feeds_total() -> None:
     assert here.order(number).filled == 2470
 
 
+def test_what_is_beyond_the_levels_is_not_taken_twice() -> None:
+    here = Floor(replace(CONDUCT, capital=Decimal(10_000_000)))
+    here.ticks(tick(key=FUTURE.key, bids=BIDS, asks=ASKS, totals=(9000, 2340 + 130)))
+    first, second = (here.place(order(Side.BUY, 2405, "101", key=FUTURE.key)) for _ in range(2))
+    assert (here.order(first).filled, here.order(second).filled) == (2405, 65)
+
+
 def test_without_a_total_nothing_is_beyond_the_levels() -> None:
     here = floor(capital=Decimal(10_000_000))
     here.ticks(tick(key=FUTURE.key, bids=BIDS, asks=ASKS))
@@ -183,6 +190,17 @@ def test_nothing_is_filled_before_the_latency_is_over() -> None:
     here.now = T0 + 20
     here.stand()
     assert here.fills(number) == [(65, "100.05", "shown")]
+
+
+def test_each_order_has_a_latency_of_its_own() -> None:
+    here = floor(latency_ms=20)
+    here.place(order(Side.BUY, 65, "100.05"))
+    here.now = T0 + 10
+    later = here.place(order(Side.BUY, 65, "100.05"))
+    here.now = T0 + 20
+    here.stand()
+    assert len(here.fills()) == 1
+    assert here.fills(later) == []
 
 
 def test_a_record_from_before_an_order_fills_it_not() -> None:

@@ -43,6 +43,16 @@ async def test_an_order_and_its_fills_are_stored_before_they_are_told(postgres_u
         assert [trade.price for trade in await venue.trades()] == [Decimal("100.05"), Decimal("100.1")]
 
 
+async def test_no_day_begins_before_the_venue_has_told_the_time(postgres_url: str) -> None:
+    async with house(postgres_url) as home, home.venue() as venue:
+        assert (list(await venue.orders()), list(await venue.positions())) == ([], [])
+        assert (await venue.funds()).available == home.settings.teji_capital
+        assert await home.rows() == []
+        book(venue)
+        await venue.orders()
+        assert await home.rows() == [("opened", "")]
+
+
 async def test_the_book_survives(postgres_url: str) -> None:
     async with house(postgres_url) as home:
         async with home.venue() as venue:
