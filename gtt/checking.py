@@ -101,14 +101,25 @@ def examine_ahead(here: Here, proposal: Proposal) -> risk.Approved | risk.Refuse
 
 
 def examine_change(here: Here, proposal: Proposal, record: OrderRecord) -> risk.Approved | risk.Refused:
-    """The same for new terms of an order that works already: it does not stand in its own way."""
+    """The same for new terms of an order that works already: it does not stand in its own way, neither with what waits
+    nor with what is filled, as the new quantity has that in it."""
     standing = standing_of(here, proposal)
-    less = {"buying": record.rest} if proposal.side is Side.BUY else {"selling": record.rest}
-    without = {name: getattr(standing.units, name) - units for name, units in less.items()}
-    own = {name: max(0, getattr(standing.own_units, name) - units) for name, units in less.items()}
-    standing = replace(standing, units=replace(standing.units, **without), own_units=replace(standing.own_units, **own))
+    own = standing.own_units if proposal.strategy == record.order.strategy else None
+    standing = replace(
+        standing,
+        units=_without(standing.units, record),
+        own_units=standing.own_units if own is None else _without(own, record),
+    )
     limits = here.scene.limits(proposal.strategy)
     return risk.check(proposal, market_of(here, proposal.instrument), standing, limits)
+
+
+def _without(units: Units, record: OrderRecord) -> Units:
+    order = record.order
+    net = units.net - order.side.sign * order.filled_quantity
+    if order.side is Side.BUY:
+        return replace(units, net=net, buying=max(0, units.buying - record.rest))
+    return replace(units, net=net, selling=max(0, units.selling - record.rest))
 
 
 def refuse(
@@ -264,6 +275,7 @@ def standing_of(here: Here, proposal: Proposal) -> Standing:
         halted=here.book.halted or account.breached or None,
         reconciling=runtime.reconciling,
         budget=runtime.budget,
+        now_ms=here.now_ms,
         queued_writes=queued(here, mode),
         funds=funds.available if funds is not None else None,
         margin=here.margins.get(proposal.intent_id),
@@ -277,10 +289,11 @@ def _is_named(here: Here) -> bool:
 
 
 def units_of(here: Here, mode: TradingMode, key: str, product: Product) -> Units:
-    """Holdings count as held: they may be sold. What was bought with us yesterday is both."""
+    """Holdings count as held: they may be sold, once. What was bought with us yesterday is both."""
     net = here.book.held(mode, key, product)
     if product is Product.DELIVERY:
-        net = max(net, sum(h.quantity for h in here.book.account(mode).holdings if h.instrument == key))
+        kept = sum(h.quantity for h in here.book.account(mode).holdings if h.instrument == key)
+        net = max(net, kept) if net > 0 else net + kept  # what was sold today stays a holding until it is delivered
     buying, selling = (here.book.on_the_way(mode, key, product, side) for side in (Side.BUY, Side.SELL))
     return Units(net=net, buying=buying, selling=selling)
 

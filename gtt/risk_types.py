@@ -107,6 +107,7 @@ class Standing:
     halted: str | None = None  # who and why
     reconciling: bool = False
     budget: Budget | None = None  # None: this venue counts nothing
+    now_ms: int = 0  # the order worker's own time, by which writes are counted; 0: the market's
     queued_writes: int = 0  # decided, not sent yet
     funds: Decimal | None = None  # available; None: not known
     margin: Decimal | None = None  # what the venue says the order needs; None: not asked

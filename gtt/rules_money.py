@@ -163,7 +163,7 @@ def budget(case: Case) -> Outcome:
     if standing.budget is None:
         return passed()
     writes = min(standing.queued_writes + len(case.slices), _WRITES_MAX)
-    wait_ms = standing.budget.wait_ms(case.market.now_ms, reducing=False, writes=writes)
+    wait_ms = standing.budget.wait_ms(standing.now_ms or case.market.now_ms, reducing=False, writes=writes)
     values = {"writes": writes, "wait_ms": wait_ms}
     if wait_ms <= case.limits.intent_s * 1000:
         return passed(**values)

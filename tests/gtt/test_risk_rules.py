@@ -218,6 +218,7 @@ ENTRIES: list[tuple[str, Changes, str | None]] = [
     ("a write that may go", {"standing": {"budget": Budget([(60.0, 10)], past_ms=[NOW_MS - 1] * 6)}}, None),
     ("a write that waits 30 s", {"standing": {"budget": Budget([(60.0, 10)], past_ms=[NOW_MS - 30_000] * 7)}}, None),
     ("a write that waits a moment longer", {"standing": {"budget": Budget([(60.0, 10)], past_ms=[NOW_MS - 29_999] * 7)}}, "budget"),
+    ("writes of another clock than the market's", {"standing": {"now_ms": NOW_MS + 86_400_000, "budget": Budget([(60.0, 10)], past_ms=[NOW_MS + 86_340_000] * 7)}}, None),
     ("a write behind others", {"standing": {"budget": Budget([(60.0, 10)]), "queued_writes": 7}}, "budget"),
     # funds
     ("just enough", {"standing": {"funds": D(10_000)}}, None),
