@@ -290,10 +290,14 @@ def _is_named(here: Here) -> bool:
 
 def units_of(here: Here, mode: TradingMode, key: str, product: Product) -> Units:
     """Holdings count as held: they may be sold, once. What was bought with us yesterday is both."""
+    account = here.book.account(mode)
     net = here.book.held(mode, key, product)
-    if product is Product.DELIVERY:
-        kept = sum(h.quantity for h in here.book.account(mode).holdings if h.instrument == key)
-        net = max(net, kept) if net > 0 else net + kept  # what was sold today stays a holding until it is delivered
+    kept = sum(h.quantity for h in account.holdings if h.instrument == key) if product is Product.DELIVERY else 0
+    if kept:  # what is sold today stays a holding until it is delivered
+        position = account.positions.get(f"{key}|{product.value}")
+        untold = net - position.quantity if position else net
+        of_today = untold + (position.buy_quantity - position.sell_quantity if position else 0)
+        net = max(net, kept + min(0, of_today, net))
     buying, selling = (here.book.on_the_way(mode, key, product, side) for side in (Side.BUY, Side.SELL))
     return Units(net=net, buying=buying, selling=selling)
 

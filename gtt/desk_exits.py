@@ -9,18 +9,18 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Final
 
-from gtt import checking, desk_gtts, desk_orders, facts, protect
-from gtt.book import Flatten, OrderRecord, key_of
+from gtt import checking, desk_gtts, desk_orders, facts, protect, risk_terms
+from gtt.book import Flatten, OrderRecord, PositionRecord, key_of
 from gtt.here import Here
 from gtt.limits import Limits
-from gtt.sizing import tick_of, to_tick
 from gtt.squareoff import square_off_ms
 from market.instruments import Instrument
 from schemas.commands import OrderCancelAll, PositionExit
 from schemas.orders import OrderStatus, Product, Side, TradingMode
 
 _PATIENCE_MS: Final = 2_000  # for cancellations, before the exit goes out all the same
-_AGAIN_MS: Final = 2_000  # between the exits of one plan
+_AGAIN_MS: Final = 2_000  # between the exits of one plan, at first
+_PATIENT: Final = 5  # doubled so often: to about a minute
 _WORKING: Final = (OrderStatus.OPEN, OrderStatus.TRIGGER_PENDING)
 
 
@@ -120,7 +120,9 @@ def _tried(here: Here, plan: Flatten, key: str, product: Product) -> Iterator[in
 
 
 def _next_ts(here: Here, plan: Flatten, key: str, product: Product) -> int:
-    return max((ts + _AGAIN_MS for ts in _tried(here, plan, key, product)), default=0)
+    """Each one leaves more time to the next: what the market does not take now it may not take for hours."""
+    tried = list(_tried(here, plan, key, product))
+    return max(tried) + (_AGAIN_MS << min(len(tried) - 1, _PATIENT)) if tried else 0
 
 
 def _exit(here: Here, mode: TradingMode, plan: Flatten, units: int) -> None:
@@ -161,17 +163,30 @@ def _units(here: Here, mode: TradingMode, key: str, product: Product, strategy: 
 
 
 def square_off(here: Here) -> None:
-    """Positions and entries of products whose time has come."""
+    """Positions and entries of products whose time has come, by the minutes of whoever holds them."""
     for mode in here.venues:
         for position in list(here.book.account(mode).positions.values()):
-            if position.quantity and _is_time(here, position.instrument, position.product, ""):
-                by = f"squareoff:{mode.value}:{here.today.isoformat()}"
-                flatten(here, mode, position.instrument, position.product, by, None)
+            if position.quantity:
+                _square_off(here, mode, position)
         for record in list(here.book.live(mode)):
             order = record.order
             waits = record.live and not record.reduces and not record.foreign and not record.cancel
             if waits and _is_time(here, order.instrument, order.product, order.strategy):
                 desk_orders.cancelled(here, record, "the square-off")
+
+
+def _square_off(here: Here, mode: TradingMode, position: PositionRecord) -> None:
+    """Where it is time for all who hold it, in one go; else one after the other."""
+    key, product = position.instrument, position.product
+    holders = list(position.strategies) or [""]
+    due = [name for name in holders if _is_time(here, key, product, name)]
+    by = f"squareoff:{mode.value}:{here.today.isoformat()}"
+    if due and len(due) == len(holders):
+        flatten(here, mode, key, product, by, None)
+    elif due:
+        name = next((name for name in due if _units(here, mode, key, product, name)), None)
+        if name is not None:
+            flatten(here, mode, key, product, f"{by}:{name or 'people'}", name)
 
 
 def _is_time(here: Here, key: str, product: Product, strategy: str) -> bool:
@@ -222,17 +237,6 @@ def _chase(here: Here, record: OrderRecord, limits: Limits) -> None:
 
 
 def _price_now(here: Here, record: OrderRecord, instrument: Instrument, limits: Limits) -> Decimal | None:
-    market, side = checking.market_of(here, instrument.key), record.order.side
-    price = protect.limit_price(
-        instrument,
-        side,
-        ltp=market.ltp,
-        bid=market.bid,
-        ask=market.ask,
-        asked=limits.protection if record.protection is None else record.protection,
-        urgent=record.reduces,
-    )
-    if price is None:
-        return None
-    tick = tick_of(instrument)
-    return max(to_tick(price, tick, up=side is Side.SELL), tick)
+    asked = limits.protection if record.protection is None else record.protection
+    market = checking.market_of(here, instrument.key)
+    return risk_terms.protected_price(market, instrument, record.order.side, asked, urgent=record.reduces)

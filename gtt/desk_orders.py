@@ -9,6 +9,7 @@ from gtt.effects import Ask, Asked, Down, Gone, Nothing, Outcome, Took, Write
 from gtt.facts import What
 from gtt.fold_orders import is_older
 from gtt.here import Asking, Here
+from gtt.risk_exposure import scale_of
 from gtt.risk_types import Origin, Proposal
 from market import charges, sessions
 from schemas.commands import OrderModify, OrderPlace
@@ -311,15 +312,16 @@ def _charges(here: Here, record: OrderRecord, trade: VenueTrade) -> Charges:
     try:
         if instrument is None:
             raise Rejected(f"{order.instrument} is not known")
+        scale = scale_of(instrument.key)
         before = charges.Traded(
             kind=charges.kind_of(instrument, order.product),
             side=order.side,
             quantity=record.traded_quantity,
-            turnover=record.traded_value,
+            turnover=record.traded_value * scale,
             on=sessions.trading_date(trade.ts),
             plan=here.settings.teji_brokerage.value,
         )
-        return charges.of_fill(before, before.plus(trade.quantity, trade.price))
+        return charges.of_fill(before, before.plus(trade.quantity, trade.price, scale))
     except (Rejected, KeyError) as error:
         here.alert(f"no charges for a fill of {order.instrument}: {error}", order.mode, once=order.instrument)
         return Charges()

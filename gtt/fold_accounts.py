@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from gtt import facts
 from gtt.book import AccountRecord, Book, Flatten, Intent, PositionRecord, key_of
+from gtt.risk_exposure import scale_of
 from gtt.touched import Touched
 from schemas.money import ZERO
 from schemas.orders import Fill, Order, Product, Side, TradingMode
@@ -25,8 +26,9 @@ def filled(book: Book, fill: Fill, done: list[Touched]) -> None:
     account = book.account(fill.mode)
     position = _position(account, fill.instrument, fill.product)
     signed = fill.side.sign * fill.quantity
-    position.realised += move(position, signed, fill.price)
-    value = fill.price * fill.quantity
+    scale = scale_of(fill.instrument)
+    position.realised += move(position, signed, fill.price) * scale
+    value = fill.price * fill.quantity * scale
     if fill.side is Side.BUY:
         position.buy_quantity += fill.quantity
         position.buy_value += value
@@ -93,8 +95,9 @@ def position_seen(book: Book, fact: facts.PositionSeen, done: list[Touched]) -> 
     position = _position(account, fact.instrument, fact.product)
     signed = fact.quantity - position.quantity
     price = fact.average_price or position.average_price
-    account.flow -= signed * price
-    account.flows[""] = account.flows.get("", ZERO) - signed * price
+    value = signed * price * scale_of(fact.instrument)
+    account.flow -= value
+    account.flows[""] = account.flows.get("", ZERO) - value
     position.quantity, position.ts = fact.quantity, fact.ts
     position.average_price = price if fact.quantity else ZERO
     _of_strategy(position, "", signed)

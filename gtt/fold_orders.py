@@ -10,6 +10,7 @@ from gtt import facts, fold_accounts
 from gtt.book import Book, Call, OrderRecord, Terms
 from gtt.facts import What
 from gtt.orders_table import TOLD, WRITTEN_OFF, Happening, after
+from gtt.risk_exposure import scale_of
 from gtt.touched import Touched
 from market.charges import plus
 from schemas.orders import FINAL, Order, OrderStatus
@@ -70,7 +71,8 @@ def linked(book: Book, fact: facts.Linked, done: list[Touched]) -> None:
     record.foreign, record.reduces = False, fact.reduces
     if fact.strategy and record.traded_quantity:
         units = record.order.side.sign * record.traded_quantity
-        cash = -record.order.side.sign * record.traded_value - record.order.charges.total
+        value = record.traded_value * scale_of(record.order.instrument)
+        cash = -record.order.side.sign * value - record.order.charges.total
         fold_accounts.attribute(book, record.order, fact.strategy, units, cash)
     _change(book, record, fact.ts, done, gtt_id=fact.gtt_id, strategy=fact.strategy)
 

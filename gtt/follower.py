@@ -1,4 +1,4 @@
-"""Sees to it that the feed carries what is traded (gtt/following.py says what): commands to ingest, alerts to people."""
+"""Has the feed carry what is traded (gtt/following.py says what): commands to ingest, alerts to people."""
 
 from typing import Final
 

@@ -39,7 +39,7 @@ def unit(
         return Unit(price, estimated=False)
     if instrument.segment not in (*_SHARES, *_CURRENCY):
         return None
-    scale = _CURRENCY_UNITS if instrument.segment in _CURRENCY else 1
+    scale = scale_of(instrument.key)
     if instrument.is_option and side is Side.BUY:
         return Unit(price * scale, estimated=scale != 1, scale=scale)
     if not instrument.is_option:
@@ -47,6 +47,11 @@ def unit(
     strike = Decimal(repr(instrument.strike)) if instrument.strike else ZERO
     of_underlying = (underlying_price or strike) * _rate(instrument, on)
     return Unit((of_underlying + price) * scale, estimated=True, scale=scale)
+
+
+def scale_of(key: str) -> int:
+    """Rupees by which a unit of quantity changes its worth when the price moves by one."""
+    return _CURRENCY_UNITS if key.partition("|")[0] in _CURRENCY else 1
 
 
 def _rate(instrument: Instrument, on: date) -> Decimal:

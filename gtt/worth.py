@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Final
 
 from gtt.book import AccountRecord, PositionRecord
+from gtt.risk_exposure import scale_of
 from gtt.risk_types import Tally
 from schemas.money import ZERO
 from schemas.orders import Position, TradingMode
@@ -17,14 +18,14 @@ _PRICE: Final = Decimal("0.0001")
 
 def equity(account: AccountRecord, capital: Decimal, price: Prices) -> Decimal:
     """The capital, what trades brought and took, and what is held at its last price; without one, as bought."""
-    held = sum((p.quantity * _price_of(p, price) for p in account.positions.values() if p.quantity), ZERO)
+    held = sum((p.quantity * _worth_of(p, price) for p in account.positions.values() if p.quantity), ZERO)
     return capital + account.flow + held
 
 
 def own_equity(account: AccountRecord, strategy: str, capital: Decimal, price: Prices) -> Decimal:
     """Of a strategy's part."""
     units = ((p, p.strategies.get(strategy, 0)) for p in account.positions.values())
-    held = sum((count * _price_of(p, price) for p, count in units if count), ZERO)
+    held = sum((count * _worth_of(p, price) for p, count in units if count), ZERO)
     return capital + account.flows.get(strategy, ZERO) + held
 
 
@@ -57,7 +58,9 @@ def unrealised(position: PositionRecord, price: Prices) -> Decimal | None:
     if not position.quantity:
         return ZERO
     last = price(position.instrument)
-    return None if last is None else (last - position.average_price) * position.quantity
+    if last is None:
+        return None
+    return (last - position.average_price) * position.quantity * scale_of(position.instrument)
 
 
 def shown(position: PositionRecord, mode: TradingMode, venue: str, price: Prices, now_ms: int) -> Position:
@@ -82,6 +85,7 @@ def shown(position: PositionRecord, mode: TradingMode, venue: str, price: Prices
     )
 
 
-def _price_of(position: PositionRecord, price: Prices) -> Decimal:
+def _worth_of(position: PositionRecord, price: Prices) -> Decimal:
+    """Of a unit."""
     last = price(position.instrument)
-    return position.average_price if last is None else last
+    return (position.average_price if last is None else last) * scale_of(position.instrument)
