@@ -1,0 +1,56 @@
+"""Signals, clicks, GTTs and everything that can fail, all at once; then the exchange's book against our journal.
+
+`TEJI_STORM_S` makes it longer than the suite's time allows, `TEJI_STORM_SEED` makes it another one.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from schemas import streams
+from tests.end_to_end.orders_compared import differences
+from tests.end_to_end.orders_storm import Storm, flat
+from tests.end_to_end.orders_town import Town, town
+from tests.sim.simtools import RELIANCE
+
+_STORM_S: Final = float(os.environ.get("TEJI_STORM_S", "15"))
+_SEED: Final = int(os.environ.get("TEJI_STORM_SEED", "1"))
+_SHORT_S: Final = 120.0
+_PACE_S: Final = (0.15, 0.8)  # in a short storm, and in one that would use up the venue's half hour
+_SETTLE_S: Final = 60.0
+
+
+async def test_after_a_storm_the_exchange_and_the_journal_tell_the_same(tmp_path: Path) -> None:
+    rng = Random(_SEED)
+    async with town(tmp_path / "home", (RELIANCE,)) as place:
+        storm = Storm(place, rng, (RELIANCE,), _PACE_S[_STORM_S > _SHORT_S])
+        async with asyncio.timeout(_STORM_S + 3 * _SETTLE_S):
+            await storm.rage(_STORM_S)
+            await flat(place)
+            found: list[str] = []
+
+            async def agree() -> bool:
+                found[:] = await differences(place)
+                return not found
+
+            try:
+                await place.until(agree, "the books agree", 20)
+            except AssertionError:
+                raise AssertionError("\n".join(found[:40])) from None
+        assert storm.answers, storm.struck
+        assert await doubles(place) == []
+        print(dict(storm.struck), dict(storm.answers))
+
+
+async def doubles(place: Town) -> list[Any]:
+    """Commands that were written twice, answers that were given twice, more commands than calls."""
+    commands: Counter[bytes] = Counter()
+    for _, fields in await place.bus.redis.xrange(streams.COMMANDS):
+        commands[fields[b"id"]] += 1
+    told = Counter(fields[b"id"] for _, fields in await place.bus.redis.xrange(streams.ORDERS))
+    twice: list[Any] = [each for counts in (commands, told) for each, count in counts.items() if count > 1]
+    calls = sum(1 for _, path in place.asked if not path.startswith(("signals", "trading")))
+    return twice if len(commands) <= calls else [*twice, f"{len(commands)} commands, {calls} calls"]
