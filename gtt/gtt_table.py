@@ -52,9 +52,9 @@ def after(status: RuleStatus, event: RuleEvent) -> RuleStatus:
 
 
 def table() -> str:
-    """For people: a row a status, a column an event."""
+    """For people: a row a status from which there is a way, a column an event."""
     rows = [["", *(event.value for event in RuleEvent)], ["---"] * (len(RuleEvent) + 1)]
-    for status in RuleStatus:
+    for status in dict.fromkeys(status for status, _ in NEXT):
         cells = (NEXT.get((status, event)) for event in RuleEvent)
         rows.append([status.value, *(cell.value if cell else "" for cell in cells)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
