@@ -78,6 +78,7 @@ class OrderRecord(BaseModel):
     trades: list[str] = []
     traded_quantity: int = 0
     traded_value: Decimal = ZERO
+    past: bool = False  # of an earlier day: not shown any more, and known if the venue should tell of it again
     working_ts: int = 0  # on the book since, or since its last chase
     chases: int = 0
     retries: int = 0  # of a place that did nothing

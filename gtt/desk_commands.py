@@ -8,6 +8,7 @@ from gtt import checking, desk_exits, desk_gtts, desk_orders, desk_waits, facts
 from gtt.book import CommandRecord, OrderRecord
 from gtt.here import Here
 from gtt.risk_types import Origin, Proposal
+from gtt.touched import Touched
 from schemas.commands import (
     GttCancel,
     GttModify,
@@ -60,7 +61,9 @@ def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> 
 
 def obey(here: Here, command_id: str, by: str, command: OrderCommand, entry_ms: int) -> None:
     """Decide. The same command again, after a crash or a repetition, is not decided again."""
-    if command_id in here.book.commands:
+    if (held := here.book.commands.get(command_id)) is not None:
+        if held.replied and entry_ms > held.ts:  # asked once more, by somebody who has not heard the answer
+            here.ledger.tell_again(Touched("reply", command_id))
         return
     told: dict[str, Any] = {"command": command_id, "what": command.kind, "by": by}
     told |= _HANDLERS[type(command)](here, command_id, command, entry_ms)

@@ -102,9 +102,13 @@ def _day_opened(book: Book, fact: facts.DayOpened, done: list[Touched]) -> None:
     book.commands = {name: held for name, held in book.commands.items() if held.ts > old or not held.replied}
     for order_id, record in list(book.orders.items()):
         order = record.order
-        if order.mode is fact.account and order.status in FINAL and not record.untold:
-            book.forget(order_id)
+        if order.mode is not fact.account or order.status not in FINAL or record.untold:
+            continue
+        if not record.past:
+            record.past = True
             done.append(Touched("gone", order_id, "order"))
+        elif order.ts < old:
+            book.forget(order_id)
     for gtt_id, gtt in list(book.gtts.items()):
         if gtt.state.gtt.mode is fact.account and not gtt.state.gtt.live:
             book.forget_gtt(gtt_id)

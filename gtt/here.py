@@ -65,6 +65,7 @@ class Runtime:
 
     budget: Budget
     reconciling: bool = True
+    compared: bool = False  # at least once since the start
     connected: bool = False
     looking: bool = False  # the books are being read
     look_ts: int = 0  # when they are to be read next

@@ -22,7 +22,7 @@ class Taken:
     touched: list[tuple[int, Touched]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.rows or self.effects)
+        return bool(self.rows or self.effects or self.touched)
 
 
 class Ledger:
@@ -38,6 +38,10 @@ class Ledger:
         self._taken.rows.append(Numbered(n, fact))
         self._taken.touched += [(n, one) for one in touched]
         self.reactions.extend(touched)
+
+    def tell_again(self, touched: Touched) -> None:
+        """Nothing has changed, and somebody wants to hear it."""
+        self._taken.touched.append((self.book.n, touched))
 
     def want(self, effect: Effect) -> None:
         self._taken.effects.append(effect)

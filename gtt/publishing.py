@@ -202,7 +202,9 @@ def everything(here: Here) -> Hashes:
     """All hashes anew, for a start."""
     book = here.book
     found: Hashes = {
-        streams.BOOK_ORDERS: {name: record.order.model_dump_json() for name, record in book.orders.items()},
+        streams.BOOK_ORDERS: {
+            name: record.order.model_dump_json() for name, record in book.orders.items() if not record.past
+        },
         streams.BOOK_GTTS: {name: record.state.gtt.model_dump_json() for name, record in book.gtts.items()},
         streams.BOOK_FILLS: {name: fill.model_dump_json() for name, fill in book.fills.items()},
         streams.BOOK_POSITIONS: {},

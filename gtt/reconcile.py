@@ -33,12 +33,13 @@ def compare(here: Here, books: Books) -> None:
     if strays:
         here.alert(f"{len(strays)} trades of orders that the order book does not have", mode, once=strays[0].trade_id)
     else:
-        _positions(here, books, first=runtime.reconciling)
+        _positions(here, books, first=not runtime.compared)
     if books.funds is not None:
         account = here.book.account(mode)
         if (account.funds, account.holdings) != (books.funds, tuple(books.holdings)):
             here.emit(facts.FundsSeen(ts=here.now_ms, account=mode, funds=books.funds, holdings=tuple(books.holdings)))
-    runtime.reconciling = False
+    runtime.compared = True
+    runtime.reconciling = 0 < runtime.look_ts <= here.now_ms  # asked for again while these were read
 
 
 def trades(here: Here, mode: TradingMode, told: Iterable[VenueTrade]) -> list[VenueTrade]:

@@ -42,8 +42,8 @@ log = structlog.get_logger("desk")
 _TICK_S: Final = 0.1
 _HALT_S: Final = 0.2
 _SECOND_S: Final = 1.0
-_SNAPSHOT_S: Final = 60.0
-_SNAPSHOT_FACTS: Final = 500
+_SNAPSHOT_S: Final = 300.0
+_SNAPSHOT_FACTS: Final = 5_000  # it takes a moment in which nothing else happens; so many are read in half a second
 _RETAIN_S: Final = 86_400.0
 _REOPEN_S: Final = 1.0
 _LAST_ROUNDS: Final = 10  # until nothing more follows from the last answers
@@ -232,8 +232,8 @@ class Session:
             now_s = clock.monotonic_s()
             try:
                 if now_s - snapshot_s >= _SNAPSHOT_S and self.desk.book.n - self._snapshot_n >= _SNAPSHOT_FACTS:
-                    snapshot_s = now_s
                     await self._snapshot()
+                    snapshot_s = now_s if self._snapshot_n == self.desk.book.n else snapshot_s
                 if now_s - retained_s >= _RETAIN_S:
                     retained_s = now_s
                     await self._journal.retain(self._settings.teji_journal_years)
