@@ -67,13 +67,10 @@ def _refused(decision: Decision) -> Problem:
     return Problem(409, reason, kind="refused", rule=decision.rule)
 
 
-def answer(decision: Decision | NoAnswerYet, data: dict[str, Any] | None = None) -> Response:
-    """200 with what was decided: in the venue's form (`status`, `data`), and with everything that we know of it."""
-    if isinstance(decision, NoAnswerYet):
-        body = {"command": decision.command, "look": decision.look}
-        return Response(orjson.dumps(body), 202, {"Location": decision.look}, "application/json")
-    told = {"status": "success", "data": data or {}, **decision.model_dump(mode="json")}
-    return json(told)
+def undecided(waiting: NoAnswerYet) -> Response:
+    """202: where the decision will be told."""
+    body = {"command": waiting.command, "look": waiting.look}
+    return Response(orjson.dumps(body), 202, {"Location": waiting.look}, "application/json")
 
 
 def json(value: Any) -> Response:

@@ -11,7 +11,7 @@ from gateway.access import MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
 from gateway.problems import Problem
-from gateway.trading import RESPONSES, IdempotencyKey, answer, decided, json, refuse_unknown
+from gateway.trading import RESPONSES, IdempotencyKey, decided, json, refuse_unknown, undecided
 from schemas import streams
 from schemas.commands import GttCancel, GttModify, GttPlace, OrderCommand
 from schemas.gtt import Gtt, GttBody, GttChange
@@ -96,7 +96,7 @@ class GttToCancel(BaseModel):
 async def _gtt(here: Here, caller: MayChange, command: OrderCommand, key: str | None) -> Response:
     decision = await decided(here, caller, command, key)
     if isinstance(decision, NoAnswerYet):
-        return answer(decision)
+        return undecided(decision)
     found = [gtt.model_dump(mode="json") for gtt in decision.gtts]
     return json(
         {

@@ -12,9 +12,10 @@ from gateway.access import MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
 from gateway.problems import Problem
-from gateway.trading import RESPONSES, IdempotencyKey, answer, decided, json, refuse_unknown
+from gateway.trading import RESPONSES, IdempotencyKey, decided, json, refuse_unknown, undecided
 from schemas import streams
 from schemas.commands import OrderCancel, OrderCancelAll, OrderCommand, OrderModify, OrderPlace
+from schemas.errors import Unavailable
 from schemas.gtt import Gtt
 from schemas.keys import InstrumentKey, OrderId, StrategyOrNobody
 from schemas.orders import FINAL, Fill, Order, OrderStatus, TradingMode
@@ -92,9 +93,20 @@ class OrderToCancel(BaseModel):
     order_id: OrderId
 
 
+class Those(BaseModel):
+    """A filter that is misspelt is refused: it would leave all."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: TradingMode | None = None
+    instrument: InstrumentKey | None = None
+    strategy: StrategyOrNobody | None = Field(None, description="The empty name: those of people")
+
+
 class OrderHistory(Order):
     """An order as it stands, and what is written about it in the journal, oldest first."""
 
+    warning: str | None = Field(description="Why the history is missing; null: it is not")
     history: list[dict[str, Any]] = Field(
         description="Facts: `n`, `ts` (epoch ms), `kind` (approved with its checks, sending, answered, seen, filled …) "
         "and what belongs to each",
@@ -105,7 +117,7 @@ class OrderHistory(Order):
 async def _orders(here: Here, caller: MayChange, command: OrderCommand, key: str | None) -> Response:
     decision = await decided(here, caller, command, key)
     if isinstance(decision, NoAnswerYet):
-        return answer(decision)
+        return undecided(decision)
     found = [order.model_dump(mode="json") for order in decision.orders]
     return json(
         {
@@ -188,17 +200,12 @@ async def cancel(
 @router.delete("/orders", summary="Cancel all orders and GTTs", response_model=OrderAnswer, responses=RESPONSES)
 @router.delete("/orders/", include_in_schema=False)
 async def cancel_all(
-    here: Here,
-    caller: MayChange,
-    mode: TradingMode | None = None,
-    instrument: InstrumentKey | None = None,
-    strategy: Annotated[StrategyOrNobody | None, Query(description="The empty name: those of people")] = None,
-    key: IdempotencyKey = None,
+    here: Here, caller: MayChange, those: Annotated[Those, Query()], key: IdempotencyKey = None
 ) -> Response:
     """All that the filters leave; all there are without any. Positions stay: `POST /positions/exit` closes them."""
-    if instrument is not None:
-        await refuse_unknown(here, instrument, "query.instrument")
-    command = OrderCancelAll(mode=mode, instrument_token=instrument, strategy=strategy)
+    if those.instrument is not None:
+        await refuse_unknown(here, those.instrument, "query.instrument")
+    command = OrderCancelAll(mode=those.mode, instrument_token=those.instrument, strategy=those.strategy)
     return await _orders(here, caller, command, key)
 
 
@@ -239,12 +246,18 @@ async def book(
 async def one(here: Here, order_id: str) -> Response:
     """By our id, or, today, by the venue's: the intent, the checks, every request, answer, state and fill."""
     found = await books.one(here, streams.BOOK_ORDERS, order_id, "venue_order_id")
-    history = await here.journal.of_order(order_id if found is None else found["order_id"])
+    history, warning = [], None
+    try:
+        history = await here.journal.of_order(order_id if found is None else found["order_id"])
+    except Unavailable as error:
+        if found is None:
+            raise
+        warning = f"the journal cannot be read: {error}"
     if found is None:
         found = next((row for row in oldorders.orders(history) if row["order_id"] == order_id), None)
     if found is None:
         raise Problem.field(404, "path.order_id", f"there is no order {order_id[:64]}", kind="unknown-id")
-    return json({**found, "history": history})
+    return json({**found, "warning": warning, "history": history})
 
 
 @router.get("/trades", summary="Fills", response_model=list[Fill], responses=problems.responses(403, 422, 503))

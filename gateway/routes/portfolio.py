@@ -15,7 +15,7 @@ from gateway.books import Row
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
 from gateway.routes.quotes import stored
-from gateway.trading import RESPONSES, IdempotencyKey, answer, decided, json, refuse_unknown
+from gateway.trading import RESPONSES, IdempotencyKey, decided, json, refuse_unknown, undecided
 from schemas import streams
 from schemas.accounts import AccountFunds, BudgetWindow, Holding
 from schemas.commands import PositionExit
@@ -172,11 +172,13 @@ async def close(
 ) -> Response:
     """Cancels the orders and GTTs on them first. All that the filters leave; without any, everything."""
     command = body or PositionExit()
-    if command.instrument_token is not None:
-        await refuse_unknown(here, command.instrument_token, "body.instrument_token")
+    wanted = command.instrument_token
+    # What is held may have left the venue's list.
+    if wanted is not None and not await books.rows(here, streams.BOOK_POSITIONS, books.matching(instrument=wanted)):
+        await refuse_unknown(here, wanted, "body.instrument_token")
     decision = await decided(here, caller, command, key)
     if isinstance(decision, NoAnswerYet):
-        return answer(decision)
+        return undecided(decision)
     orders = [order.model_dump(mode="json") for order in decision.orders]
     return json(
         {

@@ -17,7 +17,7 @@ from gateway.commands import NoAnswerYet, once
 from gateway.context import Gateway, Here
 from gateway.positions import text_of
 from gateway.problems import Problem
-from gateway.trading import RESPONSES, IdempotencyKey, Undecided, answer, asked, decided, json, refuse_unknown
+from gateway.trading import RESPONSES, IdempotencyKey, Undecided, asked, decided, json, refuse_unknown, undecided
 from schemas import streams
 from schemas.accounts import StrategyState
 from schemas.commands import OrderCancelAll, OrderCommand, PositionExit, StrategySet
@@ -251,7 +251,7 @@ async def deactivate(here: Here, caller: MayChange, name: StrategyName, key: Ide
 async def _switch(here: Gateway, caller: Caller, command: StrategySet, key: str | None) -> Response:
     decision = await decided(here, caller, command, key)
     if isinstance(decision, NoAnswerYet):
-        return answer(decision)
+        return undecided(decision)
     return json(_strategy(decision, command))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from schemas import streams
 from schemas.commands import OrderCancel, OrderCancelAll, OrderCommand, OrderModify, OrderPlace
 from schemas.orders import OrderStatus, TradingMode
 from schemas.replies import UNKNOWN_ID, Decision
+from tests.conftest import settings_in
 from tests.gateway.desk import an_order, commands_written, desk, put
 from tests.gateway.house import CALL, FUTURE, House
 from tests.gateway.test_rest import API, open_house, problem
@@ -104,7 +106,7 @@ async def test_fields_that_do_not_go_together_say_which_one(settings: Settings) 
             answer = await house.http.request(method, API + path, json=body)
             assert (answer.status_code, problem(answer)["errors"][0]["field"]) == (422, field)
         for path in ("/orders/cancel", "/orders/cancel?order_id=a%20b", "/orders?mode=real", "/orders?instrument=NIFTY",
-                     "/orders?instrument=NSE_EQ|NOTHING", "/orders?strategy=-x"):  # fmt: skip
+                     "/orders?instrument=NSE_EQ|NOTHING", "/orders?strategy=-x", "/orders?mod=paper"):  # fmt: skip
             answer = await house.http.delete(API + path)
             assert (answer.status_code, path) == (422, path)
             assert problem(answer)["errors"][0]["field"].startswith("query."), path
@@ -233,10 +235,21 @@ async def test_the_book_is_filtered_and_an_order_is_found_by_either_id(settings:
         assert await found(f"/orders/?instrument={FUTURE}") == [b]
         assert await found("/orders/?strategy=") == [b, a]
         one = (await house.http.get(f"{API}/orders/v1")).json()
-        assert (one["order_id"], one["history"]) == (a, [])
+        assert (one["order_id"], one["history"], one["warning"]) == (a, [], None)
         assert (await house.http.get(f"{API}/orders/nothing")).status_code == 404
         for path in ("/orders/?mode=real", "/orders/?status=gone", "/orders/?date=today", "/orders/?live=perhaps"):
             assert (await house.http.get(API + path)).status_code == 422
+
+
+async def test_while_postgres_is_away_the_book_is_told_without_history(redis_url: str, tmp_path: Path) -> None:
+    gone = settings_in(tmp_path / "home", redis_url=redis_url, database_url="postgresql://nobody@127.0.0.1:1/none")
+    order = an_order("a")
+    async with open_house(gone) as house:
+        await put(house, streams.BOOK_ORDERS, order.order_id, order.model_dump(mode="json"))
+        one = (await house.http.get(f"{API}/orders/{order.order_id}")).json()
+        assert (one["history"], "cannot be read" in one["warning"]) == ([], True)
+        for path in ("orders/tjother", "orders/?date=2026-11-25", "gtt/GTT-other"):
+            assert (await house.http.get(f"{API}/{path}")).status_code == 503
 
 
 # The journal

@@ -62,10 +62,8 @@ async def journalled(house: House, order: dict[str, Any]) -> None:
     days = {trading_date(order[name]) for name in ("created_ts", "ts")}
     told = [row for day in days for row in await call(house, "GET", f"/orders/?date={day}")]
     (row,) = [row for row in told if row["order_id"] == order["order_id"]]
-    told_twice = {"ts", "history"}
-    assert {name: row[name] for name in row if name not in told_twice} == {
-        name: order[name] for name in order if name not in told_twice
-    }
+    # Its last change is as old as the fact, or as what came of it.
+    assert {**row, "ts": 0} == {**{name: order[name] for name in row}, "ts": 0}
 
 
 async def test_from_a_click_to_the_fill_and_back(settings: Settings, tmp_path: Path) -> None:
