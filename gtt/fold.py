@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from gtt import facts, fold_accounts, fold_gtts, fold_orders
-from gtt.book import Book, CommandRecord, Intent, Switch
+from gtt.book import Book, CommandRecord, Intent, PositionRecord, Switch
 from gtt.facts import Fact
+from gtt.fold_accounts import position_name
 from gtt.touched import Touched
-from schemas.orders import FINAL
+from schemas.orders import FINAL, TradingMode
 
 _KEEP_MS: Final = 2 * 86_400_000  # decisions and answers: whoever asks again within that time is told the same
 _WRITES_MS: Final = 1_800_000
@@ -96,7 +97,10 @@ def _switched(book: Book, fact: facts.StrategySwitched, done: list[Touched]) -> 
 
 
 def _day_opened(book: Book, fact: facts.DayOpened, done: list[Touched]) -> None:
+    before = {position_name(mode, p.instrument, p.product) for mode, p in _positions(book, fact)}
     fold_accounts.day_opened(book, fact)
+    after = {position_name(mode, p.instrument, p.product) for mode, p in _positions(book, fact)}
+    done += [Touched("gone", name, "position") for name in sorted(before - after)]
     old = fact.ts - _KEEP_MS
     book.intents = {name: intent for name, intent in book.intents.items() if intent.ts > old}
     book.commands = {name: held for name, held in book.commands.items() if held.ts > old or not held.replied}
@@ -120,6 +124,10 @@ def _day_opened(book: Book, fact: facts.DayOpened, done: list[Touched]) -> None:
     for switch in book.strategies.values():
         switch.signals = 0
     done.append(Touched("accounts"))
+
+
+def _positions(book: Book, fact: facts.DayOpened) -> list[tuple[TradingMode, PositionRecord]]:
+    return [(fact.account, each) for each in book.account(fact.account).positions.values()] if fact.account else []
 
 
 def _alerted(_: Book, fact: facts.Alerted, done: list[Touched]) -> None:

@@ -53,6 +53,7 @@ class Telling:
                 self._field(streams.BOOK_STRATEGIES, touched.key, strategy_of(self._here, touched.key))
             case "gone":
                 key = {"order": streams.BOOK_ORDERS, "gtt": streams.BOOK_GTTS, "fill": streams.BOOK_FILLS}
+                key["position"] = streams.BOOK_POSITIONS
                 self.gone.setdefault(key[touched.body], []).append(touched.key)
             case _:
                 pass  # accounts are told once a second
