@@ -90,6 +90,7 @@ class Board:
         self._rows = np.zeros(_FIRST_ROWS, kernel.ROW)
         self._slots = np.full(2 * _FIRST_ROWS, -1, np.int32)
         self._used = 0
+        self._row_of: dict[str, int] = {}  # of keys that were asked for; rows stay where they are
         self._waiting: dict[int, _Waiting] = {}  # by the instrument's id
         self._bounds: dict[Who, tuple[int, float | None, float | None]] = {}
         self._legs: dict[str, set[Leg]] = {}
@@ -154,15 +155,26 @@ class Board:
         return frozenset(self._legs.get(gtt_id, ()))
 
     def quote(self, key: str) -> Quoted | None:
-        identity = instrument_id(key)
-        row = self._slots[kernel.find(self._slots, self._rows, identity)]
-        if row < 0 or not self._rows[row]["ts"]:
+        row = self._found(key)
+        if row < 0:
             return None
-        record = self._rows[row]
-        return Quoted(
-            ltp=_known(record["ltp"]), ltt_ms=int(record["ltt"]), bid=_known(record["bid"]), ask=_known(record["ask"]),
-            cp=_known(record["cp"]), ts_ms=int(record["ts"]), flags=int(record["flags"]),
-        )  # fmt: skip
+        _, _, _, ltp, ltt, cp, bid, _, ask, _, ts, flags, _ = self._rows[row].item()
+        if not ts:
+            return None
+        return Quoted(_known(ltp), ltt, _known(bid), _known(ask), _known(cp), ts, flags)
+
+    def ts_ms(self, key: str) -> int:
+        """Venue time of the newest update; 0: none."""
+        row = self._found(key)
+        return int(self._rows["ts"][row]) if row >= 0 else 0
+
+    def _found(self, key: str) -> int:
+        row = self._row_of.get(key, -1)
+        if row < 0:
+            row = int(self._slots[kernel.find(self._slots, self._rows, instrument_id(key))])
+            if row >= 0:
+                self._row_of[key] = row
+        return row
 
     def _forget(self, who: Who) -> None:
         bounds = self._bounds.pop(who, None)
@@ -182,18 +194,19 @@ class Board:
         self._rows[row]["low"], self._rows[row]["high"] = waiting.low, waiting.high
 
     def _row(self, key: str) -> int:
-        identity = instrument_id(key)
-        at = kernel.find(self._slots, self._rows, identity)
-        if self._slots[at] < 0:
-            if self._used == len(self._rows):
-                self._grow()
-                at = kernel.find(self._slots, self._rows, identity)
-            new = np.zeros((), kernel.ROW)
-            new["id"], new["low"], new["high"] = identity, -inf, inf
-            self._rows[self._used] = new
-            self._slots[at] = self._used
-            self._used += 1
-        return int(self._slots[at])
+        row = self._found(key)
+        if row >= 0:
+            return row
+        if self._used == len(self._rows):
+            self._grow()
+        identity, row = instrument_id(key), self._used
+        new = np.zeros((), kernel.ROW)
+        new["id"], new["low"], new["high"] = identity, -inf, inf
+        self._rows[row] = new
+        self._slots[kernel.find(self._slots, self._rows, identity)] = row
+        self._row_of[key] = row
+        self._used += 1
+        return row
 
     def _grow(self) -> None:
         self._rows = np.concatenate([self._rows, np.zeros(len(self._rows), kernel.ROW)])
@@ -210,9 +223,9 @@ def _beyond(price: float, low: float | None, high: float | None) -> bool:
     return (low is not None and price <= low) or (high is not None and price >= high)
 
 
-def _known(value: Any) -> float | None:
-    """Of a price: 0 and NaN say that there is none."""
-    return float(value) if value > 0 else None
+def _known(price: float) -> float | None:
+    """0 and NaN say that there is none."""
+    return price if price > 0 else None
 
 
 def warm() -> None:
