@@ -20,7 +20,7 @@ from gtt.desk import Desk
 from gtt.publisher import Publisher
 from gtt.publishing import NAME
 from schemas import streams
-from schemas.commands import COMMAND, ORDER_COMMAND
+from schemas.commands import COMMAND, ORDER_COMMAND, OrderCommand
 from schemas.errors import Unavailable
 from schemas.events import Event, EventKind
 from schemas.replies import Decision
@@ -37,6 +37,16 @@ _OURS: Final = ("order.", "gtt.", "position.", "strategy.")
 _STREAMS: Final = (streams.COMMANDS, streams.SIGNALS)
 
 
+class Poisoned(Unavailable):
+    """The desk has a bug, and this entry meets it. What was decided since the last write is dropped: the session begins
+    again from the journal, and sets the entry aside, so that exits go on."""
+
+    def __init__(self, stream: str, entry_id: str, why: str) -> None:
+        super().__init__(f"{stream} {entry_id}: {why}")
+        self.entry = (stream, entry_id)
+        self.why = why
+
+
 @dataclass(slots=True)
 class _Place:
     read: str  # up to here entries have been read
@@ -51,6 +61,7 @@ class _Place:
 
 class Intake:
     def __init__(self, bus: Bus, desk: Desk, publisher: Publisher, wake: asyncio.Event, places: dict[str, str]) -> None:
+        self.poison: dict[tuple[str, str], str] = {}  # entries to be set aside, and why
         self._reader = Reader(bus)
         self._desk = desk
         self._publisher = publisher
@@ -65,6 +76,8 @@ class Intake:
             while not over.is_set():
                 try:
                     await self._read()
+                except Poisoned:
+                    raise
                 except Unavailable as error:
                     log.warning("waiting", reason=str(error))
                     await pause(over, _RETRY_S)
@@ -104,30 +117,34 @@ class Intake:
 
     def _one(self, stream: str, entry_id: str, fields: dict[bytes, bytes]) -> bool:
         """Whether it is decided, or nobody's."""
-        try:
-            if stream == streams.SIGNALS:
-                signal = Signal.model_validate_json(fields[b"data"])
-                return self._desk.signal(clock.now_ms(), signal, order(entry_id)[0])
-            kind = fields.get(b"kind", b"").decode(errors="replace")
+        kind = fields.get(b"kind", b"").decode(errors="replace")
+        if stream == streams.COMMANDS and not kind.startswith(_OURS):
             if kind.startswith("feed."):
                 self._heard(kind, fields)
-            return not kind.startswith(_OURS) or self._command(kind, entry_id, fields)
+            return True
+        try:
+            if why := self.poison.get((stream, entry_id)):
+                raise ValueError(why)
+            read = _signal(fields) if stream == streams.SIGNALS else _command(kind, fields)
         except (ValidationError, ValueError, KeyError) as error:
             self._reject(stream, entry_id, fields, _words(error))
             return True
+        try:
+            return self._decide(read, order(entry_id)[0])
+        except Exception as bug:
+            log.exception("an entry that the desk fails on", stream=stream, entry=entry_id)
+            raise Poisoned(stream, entry_id, f"the order worker fails on it: {type(bug).__name__}: {bug}") from bug
+
+    def _decide(self, read: "Signal | _Command", entry_ms: int) -> bool:
+        if isinstance(read, Signal):
+            return self._desk.signal(clock.now_ms(), read, entry_ms)
+        return self._desk.command(clock.now_ms(), read.command_id, read.by, read.command, entry_ms)
 
     def _heard(self, kind: str, fields: dict[bytes, bytes]) -> None:
         """What somebody asks of the feed. It is ingest that refuses what is wrong."""
         with contextlib.suppress(ValidationError, orjson.JSONDecodeError, TypeError):
             body = orjson.loads(fields.get(b"data", b"{}"))
             self._desk.here.following.heard(COMMAND.validate_python({**body, "kind": kind}))
-
-    def _command(self, kind: str, entry_id: str, fields: dict[bytes, bytes]) -> bool:
-        body = orjson.loads(fields.get(b"data", b"{}"))
-        command = ORDER_COMMAND.validate_python({**body, "kind": kind} if isinstance(body, dict) else body)
-        command_id = fields[b"id"].decode()
-        by = fields.get(b"by", b"").decode(errors="replace")
-        return self._desk.command(clock.now_ms(), command_id, by, command, order(entry_id)[0])
 
     def _reject(self, stream: str, entry_id: str, fields: dict[bytes, bytes], why: str) -> None:
         """Nobody understands it: set aside, and answered where somebody may wait."""
@@ -142,6 +159,23 @@ class Intake:
         event = Event(kind=kind, ts=clock.now_ms(), worker=NAME, message=message, data=data)
         fields = {"kind": kind.value, "data": event.model_dump_json()}
         self._publisher.tell(Output(streams.EVENTS, fields))
+
+
+@dataclass(frozen=True, slots=True)
+class _Command:
+    command_id: str
+    by: str
+    command: OrderCommand
+
+
+def _signal(fields: dict[bytes, bytes]) -> Signal:
+    return Signal.model_validate_json(fields[b"data"])
+
+
+def _command(kind: str, fields: dict[bytes, bytes]) -> _Command:
+    body = orjson.loads(fields.get(b"data", b"{}"))
+    command = ORDER_COMMAND.validate_python({**body, "kind": kind} if isinstance(body, dict) else body)
+    return _Command(fields[b"id"].decode(), fields.get(b"by", b"").decode(errors="replace"), command)
 
 
 def _words(error: Exception) -> str:

@@ -76,7 +76,7 @@ class Session:
         self._snapshot_n = book.n
         self.desk = Desk(book, scene, settings, {mode: venue.capabilities for mode, venue in venues.items()})
         self.publisher = Publisher(bus, writer, self.desk.here, known)
-        self._intake = Intake(bus, self.desk, self.publisher, self._wake, known.places)
+        self.intake = Intake(bus, self.desk, self.publisher, self._wake, known.places)
         fed = [venue for venue in venues.values() if isinstance(venue, Fed)]
         shards = settings.teji_shards
         self._ticking = Ticking(bus, self.desk, scene, board, fed, self._wake, shards, known.places)
@@ -121,7 +121,7 @@ class Session:
 
     async def _beside(self, ending: asyncio.Event) -> None:
         await together(
-            self._intake.run(ending),
+            self.intake.run(ending),
             self._ticking.run(ending),
             self._time(ending),
             self._watch_halt(ending),
@@ -143,7 +143,7 @@ class Session:
             self.desk.pump(decided_ms)
             self._wake.clear()
             taken = self.desk.take()
-            places = {**self._intake.decided(), **self._ticking.written_down}
+            places = {**self.intake.decided(), **self._ticking.written_down}
             if taken.rows:
                 await self._journal.append(taken.rows)
             self._perform(taken.effects, Moment(decided_s, decided_ms))
@@ -295,7 +295,7 @@ class Session:
 
     def _look_again(self) -> None:
         """Something is known that an entry may have waited for."""
-        self._intake.decide()
+        self.intake.decide()
         self._wake.set()
 
     def failed(self, bug: BaseException) -> None:

@@ -22,6 +22,7 @@ from bus.settings import Settings
 from bus.wait import pause
 from gtt import board
 from gtt.band_reader import open_quotes
+from gtt.intake import Poisoned
 from gtt.journal import Decided, Journal, PostgresJournal
 from gtt.publisher import SHARD, Known
 from gtt.publishing import NAME
@@ -95,6 +96,7 @@ async def run(
     settings, bus = worker.settings, worker.bus
     board.warm()  # before there is a lease to keep: loading compiled code blocks for a moment
     decided: set[str] = set()  # intents of long ago that came again
+    poison: dict[tuple[str, str], str] = {}  # entries that the desk fails on
 
     async with open_pool(worker.servers.postgres_url, size=_POOL) as pool:
         if not await _migrated(pool, stop):
@@ -114,6 +116,7 @@ async def run(
                     settings, bus, writer(worker, lease), book_of, opened, scene, prices, book, known, quotes
                 )
                 session.desk.here.decided |= decided
+                session.intake.poison |= poison
                 session.desk.here.following.seeded = seeded
                 try:
                     await until_done(
@@ -121,6 +124,9 @@ async def run(
                     )
                 except Decided as error:
                     decided.update(error.intents)
+                    raise
+                except Poisoned as error:
+                    poison[error.entry] = error.why
                     raise
 
         await Keeper(bus, NAME, 1, settings.teji_lease_s, work).run(stop)

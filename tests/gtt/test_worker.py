@@ -233,3 +233,19 @@ async def test_a_halt_in_redis_stops_entries_within_a_second_and_lets_exits_pass
         await here.command("out", "order.place", transaction_type="SELL", **order)
         assert (await here.reply("out"))["ok"]
         await here.position(0)
+
+
+async def test_an_entry_that_the_desk_fails_on_is_set_aside_and_the_desk_goes_on(
+    settings: Settings, tmp_path: Path
+) -> None:
+    async with desk(settings, tmp_path) as here:
+        order = {"instrument_token": KEY, "transaction_type": "BUY", "quantity": 3, "price": 101}
+        await here.command("before", "order.place", **order)
+        await here.command("bug", "order.place", **{**order, "strategy": "a-bug"})
+        await here.command("after", "order.place", **order)
+        refused = await here.reply("bug")
+        assert (refused["ok"], "RuntimeError" in refused["reason"]) == (False, True)
+        assert (await here.reply("before"))["ok"]
+        assert (await here.reply("after"))["ok"]
+        await here.position(6)
+        assert len(await placed_at_the_venue(settings)) == 2
