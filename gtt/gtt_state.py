@@ -260,11 +260,13 @@ class ChangeChild:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A trade at or under `low`, or at or above `high`, is to be told; none: there is no such bound."""
+    """A trade at or under `low`, or at or above `high`, is to be told; none: there is no such bound. `fresh`: only one
+    from now on; the price that is known may be one from before."""
 
     leg: Leg
     low: Decimal | None
     high: Decimal | None
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)

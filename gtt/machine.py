@@ -11,6 +11,7 @@ gtt_table.NEXT only. docs/gtt.md says what a user sees.
 - Expiry ends what has not been entered. What has been keeps its exits until the position's own product ends.
 """
 
+from dataclasses import replace
 from decimal import Decimal
 
 from gtt.gtt_change import check_trailing, modify
@@ -347,8 +348,18 @@ def _ended(state: GttState, draft: Draft, before: tuple[Watched, ...]) -> tuple[
     draft.put(due_ts=_due_ts(draft.state))
     now = watches(draft.state)
     if now != before:
+        if _is_armed(state, draft.state):
+            now = tuple(replace(each, fresh=each.leg is Leg.TARGET) for each in now)
         draft.actions.insert(0, Watch(now))
     return draft.state, tuple(draft.actions)
+
+
+def _is_armed(before: GttState, after: GttState) -> bool:
+    """Whether a fill has armed the target just now. The news of a fill may overtake the price it happened at: a profit
+    is not taken at a price from before there was a position. A stop does not wait."""
+    was, now = before.gtt.rule(Leg.TARGET), after.gtt.rule(Leg.TARGET)
+    inactive = was is not None and was.status is RuleStatus.INACTIVE and before.gtt.rule(Leg.ENTRY) is not None
+    return inactive and now is not None and now.status is RuleStatus.PENDING
 
 
 def watches(state: GttState) -> tuple[Watched, ...]:

@@ -23,6 +23,7 @@ from gtt.machine import (
     Terms,
     Timer,
     TurnedDown,
+    Watch,
     due_ts,
     ends_us,
     only_trailed,
@@ -139,6 +140,15 @@ def test_exits_count_from_the_first_unit_of_the_entry_on_and_grow_with_it() -> N
     world.fill(sold[0])
     assert world.statuses == "CANCELLED CANCELLED COMPLETED"
     assert (world.state.gtt.entered, world.state.gtt.exited) == (50, 50)
+
+
+def test_a_target_that_a_fill_has_armed_waits_for_a_price_from_now_on_and_a_stop_does_not() -> None:
+    world = World(body(*FULL))
+    world.trade("120")
+    world.take()
+    world.fill(world.only, 25)
+    (watch,) = [action for action in world.take() if isinstance(action, Watch)]
+    assert {each.leg: each.fresh for each in watch.on} == {Leg.TARGET: True, Leg.STOPLOSS: False}
 
 
 def test_the_target_goes_out_at_its_price_and_cancels_the_stop() -> None:
