@@ -58,14 +58,20 @@ def exit_positions(here: Here, command: PositionExit, by: str) -> tuple[str, ...
     """Plans for all positions that fit; their names."""
     planned = []
     for mode in here.venues:
-        for position in list(here.book.account(mode).positions.values()):
-            key, product = position.instrument, position.product
+        for key, product in _open_in(here, mode):
             fits = command.mode in (None, mode) and command.instrument_token in (None, key)
             if fits and command.product in (None, product):
                 units = _units(here, mode, key, product, command.strategy)
                 if units and flatten(here, mode, key, product, by, command.strategy):
                     planned.append(f"{mode.value}|{key_of(key, product)}")
     return tuple(planned)
+
+
+def _open_in(here: Here, mode: TradingMode) -> list[tuple[str, Product]]:
+    """All that has been held today, with what orders have filled and no trade has told yet."""
+    found = {(each.instrument, each.product): None for each in here.book.account(mode).positions.values()}
+    found |= {(r.order.instrument, r.order.product): None for r in here.book.live(mode) if r.untold}
+    return list(found)
 
 
 def flatten(here: Here, mode: TradingMode, key: str, product: Product, by: str, strategy: str | None) -> bool:
@@ -204,7 +210,7 @@ def _is_time(here: Here, key: str, product: Product, strategy: str) -> bool:
 
 def leftovers(here: Here) -> None:
     """Market orders are limit orders in truth: what stays unfilled is kept, cancelled or moved after the price."""
-    for record in list(here.book.live()):
+    for record in (each for mode in here.venues for each in list(here.book.live(mode))):
         if record.protection is None or record.order.status not in _WORKING or record.cancel or record.change:
             continue
         limits = here.scene.limits(record.order.strategy)

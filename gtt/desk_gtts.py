@@ -169,7 +169,7 @@ def state_of(here: Here, gtt_id: str) -> GttState | None:
 def step(here: Here, gtt_id: str, event: gtt_state.Event, why: str = "") -> gtt_state.Actions:
     """One step under our engine, and everything that it asks for."""
     before = state_of(here, gtt_id)
-    if before is None:
+    if before is None or before.gtt.mode not in here.venues:  # of an account that is not traded now
         return ()
     state, actions = machine.step(before, event)
     if state != before:
@@ -348,8 +348,10 @@ def _change(here: Here, gtt_id: str, action: gtt_state.ChangeChild) -> None:
 
 def _watched(here: Here, gtt_id: str, action: gtt_state.Watch) -> None:
     key = here.book.gtts[gtt_id].state.gtt.instrument
+    fresh = {each.leg for each in action.on if each.fresh}
     for crossing in here.scene.watch(gtt_id, key, action.on):
-        crossed(here, crossing, late=False)
+        if crossing.leg not in fresh:
+            crossed(here, crossing, late=False)
 
 
 def _odd(here: Here, gtt_id: str, action: gtt_state.Odd) -> None:
@@ -437,6 +439,8 @@ def cancelled(here: Here, record: GttRecord, by: str, *, keep_exits: bool = Fals
     elif record.asked is What.PLACE_GTT and record.call is None:
         _never_sent(here, record)
     else:
+        state = record.state.model_copy(update={"closing": by})
+        here.emit(facts.GttChanged(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, state=state, why=by))
         _ask_venue(here, record, What.CANCEL_GTT, by, None)
 
 

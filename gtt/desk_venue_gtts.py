@@ -11,6 +11,7 @@ from gtt import desk_gtts, facts, gtt_state, machine, venue_gtts
 from gtt.book import GttRecord
 from gtt.effects import AskGtts, Down, Gone, Nothing, Outcome, Took, Write
 from gtt.facts import What
+from gtt.gtt_state import GttState
 from gtt.here import Here
 from schemas.gtt import Gtt, Leg, RuleStatus
 from schemas.orders import Order, TradingMode, gtt_id_of
@@ -131,7 +132,11 @@ def order_changed(here: Here, order_id: str) -> None:
     """How far a GTT of the venue has got, its orders say."""
     held = here.book.orders.get(order_id)
     record = here.book.gtts.get(held.order.gtt_id) if held is not None and held.order.gtt_id else None
-    if record is not None and not record.ours:
+    if record is None:
+        return
+    if record.ours:
+        _guard_works(here, record)
+    else:
         gtt = record.state.gtt
         _keep(here, record, venue_gtts.by_orders(gtt, _orders(here, gtt.mode)), "its order")
 
@@ -151,9 +156,12 @@ def _orders(here: Here, mode: TradingMode) -> venue_gtts.Orders:
 def _keep(here: Here, record: GttRecord, gtt: Gtt, why: str) -> None:
     if gtt == record.state.gtt:
         return
+    was_live = record.state.gtt.live
     state = record.state.model_copy(update={"gtt": gtt.model_copy(update={"ts": here.now_ms})})
     here.emit(facts.GttChanged(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, state=state, why=why))
-    _guard(here, state.gtt)
+    _guard(here, state)
+    if was_live and not gtt.live:
+        _say_what_is_left(here, gtt)
 
 
 def _link(here: Here, gtt: Gtt, order_id: str, leg: Leg) -> None:
@@ -172,17 +180,58 @@ def _link(here: Here, gtt: Gtt, order_id: str, leg: Leg) -> None:
 # Guards of what the venue does not protect yet
 
 
-def _guard(here: Here, gtt: Gtt) -> None:
-    units = venue_gtts.unguarded(gtt) if gtt.live else 0
-    guard_id = gtt_id_of(f"gtt:{gtt.gtt_order_id}:REST:1")
-    guard = here.book.gtts.get(guard_id)
+def _guard_id(gtt: Gtt) -> str:
+    return gtt_id_of(f"gtt:{gtt.gtt_order_id}:REST:1")
+
+
+def _guard(here: Here, state: GttState) -> None:
+    """Its guard begins, grows and ends with what the venue leaves. One that has begun to close goes on until all is
+    closed. One whose GTT ended with a part entered, and was not cancelled by anybody, stays."""
+    gtt, guard = state.gtt, here.book.gtts.get(_guard_id(state.gtt))
+    units = venue_gtts.unguarded(gtt)
     if guard is None:
-        if units:
+        if units and gtt.live:
             _begin_guard(here, gtt, units)
-    elif guard.state.gtt.live and not units:
-        desk_gtts.cancelled(here, guard, f"the venue guards {gtt.gtt_order_id} itself now")
-    elif guard.state.gtt.live and units > guard.state.gtt.quantity:
-        desk_gtts.step(here, guard_id, gtt_state.Guarded(units, here.now_ms), "more is to be guarded")
+    elif not guard.state.gtt.live:
+        return
+    elif _works(guard):
+        _grow(here, guard, gtt.entered)
+    elif gtt.live and not units:
+        desk_gtts.cancelled(here, guard, f"the venue: it guards {gtt.gtt_order_id} itself now")
+    elif not gtt.live and (state.closing or gtt.entered >= gtt.quantity or gtt.entered <= gtt.exited):
+        desk_gtts.cancelled(here, guard, state.closing or f"the venue: {gtt.gtt_order_id} is over")
+    else:
+        _grow(here, guard, gtt.entered - gtt.exited)
+
+
+def _works(guard: GttRecord) -> bool:
+    under_way = (RuleStatus.TRIGGERED, RuleStatus.OPEN, RuleStatus.COMPLETED)
+    return any(rule.status in under_way for rule in guard.state.gtt.rules)
+
+
+def _grow(here: Here, guard: GttRecord, units: int) -> None:
+    if units > guard.state.gtt.quantity:
+        gtt_id = guard.state.gtt.gtt_order_id
+        desk_gtts.step(here, gtt_id, gtt_state.Guarded(units, here.now_ms), "more is to be guarded")
+
+
+def _guard_works(here: Here, guard: GttRecord) -> None:
+    """Of what a guard closes no more is to be entered: its GTT goes, and with it the order of the entry."""
+    _, _, rest = guard.state.gtt.intent_id.partition("gtt:")
+    parent = here.book.gtts.get(rest.removesuffix(":REST:1")) if rest.endswith(":REST:1") else None
+    if parent is None or not parent.state.gtt.live or parent.asked is What.CANCEL_GTT or not _works(guard):
+        return
+    desk_gtts.cancelled(here, parent, f"its guard {guard.state.gtt.gtt_order_id}")
+
+
+def _say_what_is_left(here: Here, gtt: Gtt) -> None:
+    """A GTT of the venue has ended."""
+    guard = here.book.gtts.get(_guard_id(gtt))
+    left = gtt.entered - gtt.exited - (guard.state.gtt.exited if guard else 0)
+    exits = any(rule.strategy is not Leg.ENTRY for rule in gtt.rules)
+    if left > 0 and exits and (guard is None or not guard.state.gtt.live):
+        words = f"{left} units of {gtt.instrument} are held without an exit now"
+        here.alert(words, gtt.mode, gtt_id=gtt.gtt_order_id)
 
 
 def _begin_guard(here: Here, gtt: Gtt, units: int) -> None:

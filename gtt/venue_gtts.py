@@ -134,6 +134,8 @@ def absent(gtt: Gtt, orders: Orders, *, now_ms: int) -> Gtt:
 def unguarded(gtt: Gtt) -> int:
     """Units that its entry has filled while the venue's exits still wait for the rest: `machine.protect_rest`."""
     exits = [rule for rule in gtt.rules if rule.strategy is not Leg.ENTRY]
+    if gtt.entered >= gtt.quantity:
+        return 0  # the venue arms them at this moment
     if not exits or any(rule.status is not RuleStatus.INACTIVE for rule in exits):
         return 0
     return max(0, gtt.entered - gtt.exited)

@@ -10,7 +10,7 @@ from typing import Any, Final
 import upstox_client
 
 from brokers.venue import NewGtt, NewOrder, OrderChange
-from schemas.gtt import RuleState
+from schemas.gtt import Leg, RuleState
 from schemas.money import ZERO
 from schemas.orders import OrderType
 
@@ -83,10 +83,18 @@ def _rules(rules: Iterable[RuleState]) -> list[Any]:
             trigger_type=rule.trigger_type.value,
             trigger_price=float(rule.trigger_price),
             trailing_gap=None if rule.trailing_gap is None else float(rule.trailing_gap),
-            market_protection=float(_AUTOMATIC if rule.market_protection is None else rule.market_protection),
+            market_protection=_protection_of(rule),
         )
         for rule in rules
     ]
+
+
+def _protection_of(rule: RuleState) -> float | None:
+    """As it was asked for, so that a limit is its trigger where nothing is said. But a stop whose limit is its trigger
+    is none in a falling market: it has the automatic protection, as under our own engine."""
+    if rule.market_protection is not None:
+        return float(rule.market_protection)
+    return float(_AUTOMATIC) if rule.strategy is Leg.STOPLOSS else None
 
 
 def cancel_gtt(venue_gtt_id: str) -> Any:

@@ -363,7 +363,7 @@ def test_a_gtt_is_asked_for_with_its_rules_and_again_with_its_trailing_gap() -> 
     for sent in (bodies.place_gtt(gtt), bodies.modify_gtt("GTT-C260105000001", gtt)):
         assert [rule.trigger_price for rule in sent.rules] == [120.0, 150.0, 108.0]
         assert [rule.trailing_gap for rule in sent.rules] == [None, None, 4.0]
-        assert [rule.market_protection for rule in sent.rules] == [-1.0] * 3
+        assert [rule.market_protection for rule in sent.rules] == [None, None, -1.0]
     assert bodies.place_gtt(gtt).instrument_token == KEY
 
 

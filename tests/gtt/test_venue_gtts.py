@@ -132,6 +132,7 @@ def test_what_the_venue_leaves_without_a_guard_is_counted() -> None:
     part = order("v1", OrderStatus.OPEN, 25)
     gtt = merge(gtt, telling(gtt, ENTRY=(S.OPEN, "v1")), known(part), listed=False)
     assert unguarded(gtt) == 25
+    assert unguarded(gtt.model_copy(update={"entered": 75})) == 0
     armed = telling(gtt, ENTRY=(S.OPEN, "v1"), TARGET=S.PENDING, STOPLOSS=S.PENDING)
     assert unguarded(merge(gtt, armed, known(part), listed=False)) == 0
 
