@@ -56,7 +56,8 @@ def _check(draft: Draft, change: GttChange) -> None:
     state = draft.state
     if not state.gtt.live:
         raise NotAccepted(UNKNOWN, f"{state.gtt.gtt_order_id} is finished")
-    if state.closing or state.lapsed:
+    whole = state.ended or (state.closing and not state.keep_exits)
+    if whole or ((state.closing or state.lapsed) and not draft.is_over(Leg.ENTRY)):
         raise NotAccepted(UNKNOWN, f"{state.gtt.gtt_order_id} is being cancelled or has expired")
     new, old = change.rule(Leg.ENTRY), draft.rule(Leg.ENTRY)
     if (new is None) is not (old is None):

@@ -199,3 +199,13 @@ def test_what_is_being_cancelled_is_not_changed() -> None:
     world.by_itself = False
     world.event(Cancel("me", NOW))
     assert refused(world, entry(how="IMMEDIATE"), target(), stop()) == "UDAPI100010"
+
+
+def test_the_exits_that_outlive_their_entry_can_be_changed() -> None:
+    world = entering()
+    world.fill(world.only, 25)
+    world.event(Cancel("me", NOW, keep_exits=True))
+    assert world.statuses == "CANCELLED PENDING PENDING"
+    change(world, entry(how="IMMEDIATE"), target(), stop("112"))
+    world.trade("112")
+    assert world.only.quantity == 25
