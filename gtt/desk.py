@@ -165,14 +165,14 @@ class Desk:
     def compared(self, now_ms: int, books: Books) -> None:
         here = self._at(now_ms)
         runtime = here.runtime[books.mode]
-        runtime.looking, runtime.failed_looks = False, 0
+        runtime.looking, runtime.failed_looks, runtime.looked_ts = False, 0, now_ms
         reconcile.compare(here, books)
         self._settle()
 
     def not_compared(self, now_ms: int, mode: TradingMode, reason: str) -> None:
         here = self._at(now_ms)
         runtime = here.runtime[mode]
-        runtime.looking = False
+        runtime.looking, runtime.looked_ts = False, now_ms
         runtime.failed_looks += 1
         runtime.look_ts = now_ms + _RETRY_LOOK_MS * min(runtime.failed_looks, 10)
         if runtime.failed_looks == 3:
@@ -263,11 +263,11 @@ class Desk:
         if runtime.looking:
             return
         if not runtime.look_ts:
-            every_ms = int(self.here.settings.teji_reconcile_s * 1000)
-            if not runtime.connected and any(True for _ in self.here.book.live(mode)):
-                every_ms = min(every_ms, _POLL_MS)
-            runtime.look_ts = self.here.now_ms + every_ms
-        elif runtime.look_ts <= self.here.now_ms:
+            runtime.look_ts = self.here.now_ms + int(self.here.settings.teji_reconcile_s * 1000)
+        due_ts = runtime.look_ts
+        if not runtime.connected and any(True for _ in self.here.book.live(mode)):
+            due_ts = min(due_ts, runtime.looked_ts + _POLL_MS)
+        if due_ts <= self.here.now_ms:
             self.here.look(mode)
 
     def _open_day(self, mode: TradingMode, *, known: bool) -> None:

@@ -69,6 +69,7 @@ class Runtime:
     connected: bool = False
     looking: bool = False  # the books are being read
     look_ts: int = 0  # when they are to be read next
+    looked_ts: int = 0  # when they were read last, or could not be
     trades_ts: int = 0  # when the trades are; 0: not
     asking_trades: bool = False
     asking_gtts: bool = False
