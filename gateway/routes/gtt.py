@@ -1,12 +1,12 @@
 """`/gtt/...`: the venue's own GTT calls, answered in its form, whoever watches the triggers."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
-from gateway import books, problems
+from gateway import books, examples, problems
 from gateway.access import MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
@@ -20,48 +20,6 @@ from schemas.orders import TradingMode
 
 router = APIRouter(prefix="/gtt", tags=["GTT"])
 
-_RULES: Final = [
-    {"strategy": "ENTRY", "trigger_type": "ABOVE", "trigger_price": 200},
-    {"strategy": "TARGET", "trigger_type": "IMMEDIATE", "trigger_price": 220},
-    {"strategy": "STOPLOSS", "trigger_type": "IMMEDIATE", "trigger_price": 190, "trailing_gap": 5},
-]
-_MULTIPLE: Final[dict[str, Any]] = {
-    "type": "MULTIPLE",
-    "quantity": 25,
-    "product": "I",
-    "rules": _RULES,
-    "instrument_token": "NSE_FO|61755",
-    "transaction_type": "BUY",
-}
-_GTT: Final[dict[str, Any]] = {
-    "gtt_order_id": "GTT-tj4k2m8x0q1v7b9c3d5f",
-    "venue_gtt_order_id": "",
-    "type": "MULTIPLE",
-    "exchange": "NSE_FO",
-    "quantity": 25,
-    "product": "I",
-    "trading_symbol": "NIFTY 24000 CE 26 NOV 26",
-    "instrument_token": "NSE_FO|61755",
-    "instrument": "NSE_FO|61755",
-    "transaction_type": "BUY",
-    "created_at": 1795578300000000,
-    "expires_at": 1795618799000000,
-    "rules": [
-        {**_RULES[0], "status": "SCHEDULED", "transaction_type": "BUY", "message": "", "order_id": None},
-        {**_RULES[1], "status": "INACTIVE", "transaction_type": "SELL", "message": "", "order_id": None},
-        {**_RULES[2], "status": "INACTIVE", "transaction_type": "SELL", "message": "", "order_id": None},
-    ],
-    "intent_id": "command:0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
-    "mode": "paper",
-    "engine": "ours",
-    "strategy": "",
-    "entered": 0,
-    "exited": 0,
-    "live": True,
-    "note": "",
-    "ts": 1795578300125,
-}
-
 
 class GttIds(BaseModel):
     gtt_order_ids: list[str]
@@ -74,9 +32,9 @@ class GttAnswer(BaseModel):
         json_schema_extra={
             "example": {
                 "status": "success",
-                "data": {"gtt_order_ids": [_GTT["gtt_order_id"]]},
-                "command": "0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
-                "gtt": _GTT,
+                "data": {"gtt_order_ids": [examples.GTT["gtt_order_id"]]},
+                "command": examples.COMMAND,
+                "gtt": examples.GTT,
             }
         }
     )
@@ -88,7 +46,9 @@ class GttAnswer(BaseModel):
 
 
 class GttToCancel(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"gtt_order_id": _GTT["gtt_order_id"]}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"gtt_order_id": examples.GTT["gtt_order_id"]}}
+    )
 
     gtt_order_id: GttId
 
@@ -116,11 +76,11 @@ async def place(
         GttBody,
         Body(
             openapi_examples={
-                "entry, target and trailing stop": {"value": _MULTIPLE},
-                "entry only": {"value": {**_MULTIPLE, "type": "SINGLE", "rules": _RULES[:1]}},
+                "entry, target and trailing stop": {"value": examples.GTT_BODY},
+                "entry only": {"value": {**examples.GTT_BODY, "type": "SINGLE", "rules": examples.RULES[:1]}},
                 "guard what is held": {
                     "summary": "Target and stop without an entry: only our engine can",
-                    "value": {**_MULTIPLE, "rules": _RULES[1:]},
+                    "value": {**examples.GTT_BODY, "rules": examples.RULES[1:]},
                 },
             }
         ),
@@ -145,9 +105,9 @@ async def modify(
             openapi_examples={
                 "another stop": {
                     "value": {
-                        "gtt_order_id": _GTT["gtt_order_id"],
-                        **{name: _MULTIPLE[name] for name in ("type", "quantity")},
-                        "rules": [*_RULES[:2], {**_RULES[2], "trigger_price": 195}],
+                        "gtt_order_id": examples.GTT["gtt_order_id"],
+                        **{name: examples.GTT_BODY[name] for name in ("type", "quantity")},
+                        "rules": [*examples.RULES[:2], {**examples.RULES[2], "trigger_price": 195}],
                     }
                 }
             }
@@ -176,7 +136,12 @@ async def cancel(
     return await _gtt(here, caller, GttCancel(gtt_order_id=wanted), key)
 
 
-@router.get("/", summary="GTTs", response_model=list[Gtt], responses=problems.responses(403, 422, 503))
+@router.get(
+    "/",
+    summary="GTTs",
+    response_model=list[Gtt],
+    responses={**problems.responses(403, 422, 503), **examples.told([examples.GTT])},
+)
 @router.get("", include_in_schema=False)
 async def listed(
     here: Here,
@@ -192,7 +157,12 @@ async def listed(
     return json(await books.rows(here, streams.BOOK_GTTS, keep))
 
 
-@router.get("/{gtt_order_id}", summary="One GTT", response_model=Gtt, responses=problems.responses(403, 404, 422, 503))
+@router.get(
+    "/{gtt_order_id}",
+    summary="One GTT",
+    response_model=Gtt,
+    responses={**problems.responses(403, 404, 422, 503), **examples.told(examples.GTT)},
+)
 async def one(here: Here, gtt_order_id: str) -> Response:
     """As it stands, or as it ended, however long ago. By our id, or by the venue's."""
     found = await books.one(here, streams.BOOK_GTTS, gtt_order_id, "venue_gtt_order_id")

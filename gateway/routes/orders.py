@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from gateway import books, oldorders, problems
+from gateway import books, examples, oldorders, problems
 from gateway.access import MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
@@ -24,40 +24,6 @@ router = APIRouter(tags=["orders"])
 
 _DONE: Final = frozenset(status.value for status in FINAL)
 
-_PLACE: Final[dict[str, Any]] = {
-    "instrument_token": "NSE_FO|61755",
-    "transaction_type": "BUY",
-    "quantity": 75,
-    "product": "I",
-    "order_type": "LIMIT",
-    "price": 101.5,
-}
-_ORDER: Final[dict[str, Any]] = {
-    "order_id": "tj4k2m8x0q1v7b9c3d5f",
-    "venue_order_id": "260105000000101",
-    "gtt_id": "",
-    "intent_id": "command:0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
-    "instrument": "NSE_FO|61755",
-    "side": "BUY",
-    "quantity": 75,
-    "filled_quantity": 0,
-    "average_price": 0.0,
-    "price": 101.5,
-    "trigger_price": 0.0,
-    "order_type": "LIMIT",
-    "product": "I",
-    "validity": "DAY",
-    "status": "open",
-    "pending": "",
-    "reason": "",
-    "mode": "paper",
-    "strategy": "",
-    "venue": "paper",
-    "charges": {},
-    "created_ts": 1795578300125,
-    "ts": 1795578300131,
-}
-
 
 class OrderIds(BaseModel):
     order_ids: list[str]
@@ -70,10 +36,10 @@ class OrderAnswer(BaseModel):
         json_schema_extra={
             "example": {
                 "status": "success",
-                "data": {"order_ids": [_ORDER["order_id"]]},
-                "command": "0190f1c2a7b37c3e9f2d5a6b7c8d9e0f",
-                "order": _ORDER,
-                "orders": [_ORDER],
+                "data": {"order_ids": [examples.ORDER["order_id"]]},
+                "command": examples.COMMAND,
+                "order": examples.ORDER,
+                "orders": [examples.ORDER],
                 "gtts": [],
             }
         }
@@ -88,7 +54,7 @@ class OrderAnswer(BaseModel):
 
 
 class OrderToCancel(BaseModel):
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"order_id": _ORDER["order_id"]}})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"order_id": examples.ORDER["order_id"]}})
 
     order_id: OrderId
 
@@ -106,11 +72,10 @@ class Those(BaseModel):
 class OrderHistory(Order):
     """An order as it stands, and what is written about it in the journal, oldest first."""
 
-    warning: str | None = Field(description="Why the history is missing; null: it is not")
+    warning: str | None = Field(None, description="Why the history is missing; null: it is not")
     history: list[dict[str, Any]] = Field(
         description="Facts: `n`, `ts` (epoch ms), `kind` (approved with its checks, sending, answered, seen, filled …) "
         "and what belongs to each",
-        examples=[[{"n": 17, "ts": 1795578300125, "account": "paper", "kind": "approved", "checks": []}]],
     )
 
 
@@ -139,14 +104,14 @@ async def place(
         OrderPlace,
         Body(
             openapi_examples={
-                "limit": {"value": _PLACE},
+                "limit": {"value": examples.PLACE},
                 "market": {
                     "summary": "Becomes a limit order around the last price, so many percent; -1: automatic",
-                    "value": {**_PLACE, "order_type": "MARKET", "price": 0, "market_protection": -1},
+                    "value": {**examples.PLACE, "order_type": "MARKET", "price": 0, "market_protection": -1},
                 },
                 "stop": {
                     "value": {
-                        **_PLACE,
+                        **examples.PLACE,
                         "transaction_type": "SELL",
                         "order_type": "SL",
                         "price": 94,
@@ -172,7 +137,7 @@ async def modify(
     caller: MayChange,
     body: Annotated[
         OrderModify,
-        Body(openapi_examples={"another price": {"value": {"order_id": _ORDER["order_id"], "price": 102.25}}}),
+        Body(openapi_examples={"another price": {"value": {"order_id": examples.ORDER["order_id"], "price": 102.25}}}),
     ],
     key: IdempotencyKey = None,
 ) -> Response:
@@ -185,7 +150,9 @@ async def cancel(
     here: Here,
     caller: MayChange,
     body: OrderToCancel | None = None,
-    order_id: Annotated[OrderId | None, Query(description="As at the venue", examples=[_ORDER["order_id"]])] = None,
+    order_id: Annotated[
+        OrderId | None, Query(description="As at the venue", examples=[examples.ORDER["order_id"]])
+    ] = None,
     key: IdempotencyKey = None,
 ) -> Response:
     """By the query, as at the venue, or by a JSON body."""
@@ -215,7 +182,12 @@ Day = Annotated[
 ]
 
 
-@router.get("/orders/", summary="Orders", response_model=list[Order], responses=problems.responses(403, 422, 503))
+@router.get(
+    "/orders/",
+    summary="Orders",
+    response_model=list[Order],
+    responses={**problems.responses(403, 422, 503), **examples.told([examples.ORDER])},
+)
 @router.get("/orders", include_in_schema=False)
 async def book(
     here: Here,
@@ -241,7 +213,10 @@ async def book(
     "/orders/{order_id}",
     summary="One order and its history",
     response_model=OrderHistory,
-    responses=problems.responses(403, 404, 422, 503),
+    responses={
+        **problems.responses(403, 404, 422, 503),
+        **examples.told({**examples.ORDER, "warning": None, "history": examples.HISTORY}),
+    },
 )
 async def one(here: Here, order_id: str) -> Response:
     """By our id, or, today, by the venue's: the intent, the checks, every request, answer, state and fill."""
@@ -260,7 +235,12 @@ async def one(here: Here, order_id: str) -> Response:
     return json({**found, "warning": warning, "history": history})
 
 
-@router.get("/trades", summary="Fills", response_model=list[Fill], responses=problems.responses(403, 422, 503))
+@router.get(
+    "/trades",
+    summary="Fills",
+    response_model=list[Fill],
+    responses={**problems.responses(403, 422, 503), **examples.told([examples.FILL])},
+)
 async def trades(
     here: Here,
     mode: TradingMode | None = None,

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
-from gateway import books, problems
+from gateway import books, examples, problems
 from gateway.access import MayChange
 from gateway.books import Row
 from gateway.commands import NoAnswerYet
@@ -31,8 +31,20 @@ class ExitAnswer(BaseModel):
     """The positions that are being closed. Their orders leave once those that rested on them are cancelled: they are
     told on `stream/orders`, and here as far as they were there already."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "success",
+                "data": {"order_ids": []},
+                "command": examples.COMMAND,
+                "orders": [],
+                "positions": [examples.POSITION],
+            }
+        }
+    )
+
     status: Literal["success"]
-    data: dict[str, list[str]] = Field(examples=[{"order_ids": ["tj4k2m8x0q1v7b9c3d5f"]}])
+    data: dict[str, list[str]]
     command: str
     orders: list[Order]
     positions: list[Position]
@@ -137,7 +149,12 @@ class Risk(BaseModel):
 Mode = Annotated[TradingMode | None, Query(description="One account; all without it")]
 
 
-@router.get("/positions", summary="Positions", response_model=list[Position], responses=_READ)
+@router.get(
+    "/positions",
+    summary="Positions",
+    response_model=list[Position],
+    responses={**_READ, **examples.told([examples.POSITION])},
+)
 @router.get("/positions/", include_in_schema=False)
 async def positions(
     here: Here,
@@ -191,7 +208,12 @@ async def close(
     )
 
 
-@router.get("/holdings", summary="Holdings", response_model=list[HeldHolding], responses=_READ)
+@router.get(
+    "/holdings",
+    summary="Holdings",
+    response_model=list[HeldHolding],
+    responses={**_READ, **examples.told([examples.HOLDING])},
+)
 @router.get("/holdings/", include_in_schema=False)
 async def holdings(here: Here, mode: Mode = None) -> Response:
     """Shares that are kept over night, as each venue tells them, at the last price we know."""
@@ -211,7 +233,9 @@ def _priced(holding: Row, quote: bytes | None) -> Row:
     return {**holding, "last_price": last, "pnl": pnl}
 
 
-@router.get("/funds", summary="Funds", response_model=list[FundsView], responses=_READ)
+@router.get(
+    "/funds", summary="Funds", response_model=list[FundsView], responses={**_READ, **examples.told([examples.FUNDS])}
+)
 @router.get("/funds/", include_in_schema=False)
 async def funds(here: Here, mode: Mode = None) -> Response:
     """What each account can still spend, as its venue tells it."""

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from bus import clock, halt, lease
 from bus.connection import translated
 from bus.inbox import Output
-from gateway import books, problems
+from gateway import books, examples, problems
 from gateway.access import Caller, MayChange
 from gateway.commands import NoAnswerYet, once
 from gateway.context import Gateway, Here
@@ -29,6 +29,7 @@ from schemas.signals import Signal
 
 router = APIRouter(tags=["trading"])
 
+_SWITCHED: Final = {**RESPONSES, **examples.told(examples.STRATEGY)}
 _SIGNAL_S: Final = streams.RETENTION_MS[streams.SIGNALS] // 1000
 
 
@@ -79,12 +80,16 @@ class HaltOrder(BaseModel):
 class Halted(BaseModel):
     """The halt is in force, whatever became of the rest."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"halt": examples.HALT, "cancel": None, "flatten": None}})
+
     halt: Halt
-    cancel: dict[str, Any] | None = Field(description="What the order worker decided; null: not asked for")
-    flatten: dict[str, Any] | None = Field(description="What the order worker decided; null: not asked for")
+    cancel: dict[str, Any] | None = Field(None, description="What the order worker decided; null: not asked for")
+    flatten: dict[str, Any] | None = Field(None, description="What the order worker decided; null: not asked for")
 
 
 class Resumed(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"example": {"resumed": True}})
+
     resumed: bool = Field(description="False: there was no halt")
 
 
@@ -105,8 +110,19 @@ class Activation(BaseModel):
 class Published(BaseModel):
     """The signal is on its stream. What becomes of it the order worker says on `stream/orders`, under its intent."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": examples.SIGNAL["id"],
+                "intent_id": f"signal:{examples.SIGNAL['id']}",
+                "new": True,
+                "look": "/api/v1/stream/orders?last_event_id=1795578300100-0",
+            }
+        }
+    )
+
     id: str
-    intent_id: str = Field(examples=["signal:ema_cross-61755-1795578300000"])
+    intent_id: str
     new: bool = Field(description="False: it was there before, and is one signal")
     look: str = Field(description="SSE stream that begins just before it")
 
@@ -212,7 +228,10 @@ async def go_on(here: Here, caller: MayChange, key: IdempotencyKey = None) -> Re
 
 
 @router.get(
-    "/strategies", summary="Strategies", response_model=list[StrategyState], responses=problems.responses(403, 503)
+    "/strategies",
+    summary="Strategies",
+    response_model=list[StrategyState],
+    responses={**problems.responses(403, 503), **examples.told([examples.STRATEGY])},
 )
 @router.get("/strategies/", include_in_schema=False)
 async def strategies(here: Here) -> Response:
@@ -221,7 +240,7 @@ async def strategies(here: Here) -> Response:
     return json(sorted(found, key=lambda row: str(row["strategy"])))
 
 
-@router.put("/strategies/{name}", summary="Switch a strategy", response_model=StrategyState, responses=RESPONSES)
+@router.put("/strategies/{name}", summary="Switch a strategy", response_model=StrategyState, responses=_SWITCHED)
 async def switch(
     here: Here, caller: MayChange, name: StrategyName, body: StrategyMove, key: IdempotencyKey = None
 ) -> Response:
@@ -230,7 +249,7 @@ async def switch(
 
 
 @router.post(
-    "/strategies/{name}/activate", summary="Switch a strategy on", response_model=StrategyState, responses=RESPONSES
+    "/strategies/{name}/activate", summary="Switch a strategy on", response_model=StrategyState, responses=_SWITCHED
 )
 async def activate(
     here: Here, caller: MayChange, name: StrategyName, body: Activation | None = None, key: IdempotencyKey = None
@@ -241,7 +260,7 @@ async def activate(
 
 
 @router.post(
-    "/strategies/{name}/deactivate", summary="Switch a strategy off", response_model=StrategyState, responses=RESPONSES
+    "/strategies/{name}/deactivate", summary="Switch a strategy off", response_model=StrategyState, responses=_SWITCHED
 )
 async def deactivate(here: Here, caller: MayChange, name: StrategyName, key: IdempotencyKey = None) -> Response:
     """Its signals are passed over; what it holds stays, with its stops."""
@@ -276,19 +295,7 @@ async def publish(
         Signal,
         Body(
             openapi_examples={
-                "buy": {
-                    "value": {
-                        "id": "ema_cross-61755-1795578300000",
-                        "strategy": "ema_cross",
-                        "instrument": "NSE_FO|61755",
-                        "ts": 1795578300000,
-                        "side": "BUY",
-                        "price": 101.5,
-                        "stop_loss": 96.0,
-                        "take_profit": 112.0,
-                        "reason": "fast above slow",
-                    }
-                }
+                "buy": {"value": examples.SIGNAL},
             }
         ),
     ],
