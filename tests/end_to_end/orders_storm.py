@@ -92,10 +92,10 @@ class Storm:
         if order := await self._some("orders?live=true"):
             await self._call("DELETE", f"orders/cancel?order_id={order['order_id']}")
 
-    def _rules(self, key: str, side: str) -> list[dict[str, Any]]:
+    def _rules(self, key: str, side: str, *, is_open: bool = False) -> list[dict[str, Any]]:
         sign = 1 if side == "BUY" else -1
         away = self.rng.uniform(0.0, 0.1)
-        trigger = self.rng.choice(("ABOVE", "BELOW", "IMMEDIATE"))
+        trigger = "IMMEDIATE" if is_open else self.rng.choice(("ABOVE", "BELOW", "IMMEDIATE"))
         at = {"ABOVE": away, "BELOW": -away, "IMMEDIATE": 0.0}[trigger]
         legs = [("ENTRY", trigger, at)]
         if self.rng.random() < 0.8:
@@ -119,7 +119,8 @@ class Storm:
 
     async def _modify_gtt(self) -> None:
         if gtt := await self._some("gtt", live=True):
-            rules = self._rules(gtt["instrument"], gtt["transaction_type"])
+            is_open = gtt["rules"][0]["status"] != "SCHEDULED"
+            rules = self._rules(gtt["instrument"], gtt["transaction_type"], is_open=is_open)
             kind = "SINGLE" if len(rules) == 1 else "MULTIPLE"
             body = {"gtt_order_id": gtt["gtt_order_id"], "type": kind, "quantity": gtt["quantity"], "rules": rules}
             await self._call("PUT", "gtt/modify", body)

@@ -63,26 +63,26 @@ async def signals(life: Life) -> None:
     await life.signal("EXIT")
 
 
-async def guarded(life: Life) -> None:
-    """A GTT of ours: its entry fires, then its stop."""
-    rules = (
-        rule("ENTRY", life.price("0.3"), "ABOVE"),
+def bracket(life: Life, trigger: str, entry: str, stop: str) -> tuple[dict[str, Any], ...]:
+    """Percent from the market; the target is out of reach."""
+    return (
+        rule("ENTRY", life.price(entry), trigger),
         rule("TARGET", life.price("3")),
-        rule("STOPLOSS", life.price("-1")),
+        rule("STOPLOSS", life.price(stop)),
     )
-    placed = await life.ask("gtt.place", body=gtt(*rules, engine="ours"))
+
+
+async def guarded(life: Life) -> None:
+    """A GTT of ours: its entry fires, its stop is moved, and fires."""
+    placed = await life.ask("gtt.place", body=gtt(*bracket(life, "ABOVE", "0.3", "-1"), engine="ours"))
     assert placed["ok"], placed
     gtt_id = placed["gtts"][0]["gtt_order_id"]
     await life.show(life.price("0.4"))
     await life.until_held(_UNITS)
-    changed = (
-        rule("ENTRY", life.price("0.3"), "ABOVE"),
-        rule("TARGET", life.price("3")),
-        rule("STOPLOSS", life.price("-0.9")),
-    )
-    await life.ask(
-        "gtt.modify", body={"gtt_order_id": gtt_id, "type": "MULTIPLE", "quantity": _UNITS, "rules": changed}
-    )
+    moved = bracket(life, "IMMEDIATE", "0.3", "-0.8")
+    body = {"gtt_order_id": gtt_id, "type": "MULTIPLE", "quantity": _UNITS, "rules": moved}
+    changed = await life.ask("gtt.modify", body=body)
+    assert changed["ok"], changed
     await life.show(life.price("-1.1"))
     await life.until_held(0)
     await life.show(life.price())
