@@ -17,6 +17,7 @@ from schemas.gtt import Gtt, Leg, RuleStatus
 from schemas.orders import Order, TradingMode, gtt_id_of
 
 _ASK_MS: Final = 500
+_STRANGERS_MAX: Final = 200
 _AFTER_MS: Final = 300  # a call: the stream tells sooner, where it does
 
 
@@ -33,6 +34,8 @@ def called(here: Here, write: Write, outcome: Outcome) -> None:
     match outcome:
         case Took(venue_id, took_ms):
             here.emit(facts.Answered(**about, venue_id=venue_id, took_ms=took_ms))
+            if write.what is What.PLACE_GTT:
+                _told_before(here, record)
             if write.what is What.MODIFY_GTT and write.gtt is not None:
                 _keep(here, record, _as_asked(record.state.gtt, write.gtt), "changed at the venue")
             runtime.gtts_ts = here.now_ms + _AFTER_MS
@@ -111,7 +114,27 @@ def listed(here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: in
 def seen(here: Here, mode: TradingMode, told: VenueGtt) -> None:
     """One telling of the stream."""
     record = here.book.gtt(told.venue_gtt_id)
-    if record is not None and not record.ours and record.state.gtt.mode is mode:
+    if record is None:
+        _keep_in_mind(here, mode, told)
+    elif not record.ours and record.state.gtt.mode is mode:
+        _take(here, record, told, listed=False)
+
+
+def _keep_in_mind(here: Here, mode: TradingMode, told: VenueGtt) -> None:
+    """The stream may be before the answer to the call, and of a GTT that is over at once nothing else tells."""
+    placing = (record.call for record in here.book.called_gtts() if record.state.gtt.mode is mode)
+    strangers = here.runtime[mode].strangers
+    if not any(call is not None and call.what is What.PLACE_GTT for call in placing):
+        strangers.clear()  # somebody else's
+        return
+    strangers.setdefault(told.venue_gtt_id, []).append(told)
+    while len(strangers) > _STRANGERS_MAX:
+        del strangers[next(iter(strangers))]
+
+
+def _told_before(here: Here, record: GttRecord) -> None:
+    """A GTT has got its id: what the stream has said of it."""
+    for told in here.runtime[record.state.gtt.mode].strangers.pop(record.state.gtt.venue_gtt_order_id, ()):
         _take(here, record, told, listed=False)
 
 
@@ -260,6 +283,8 @@ def _begin_guard(here: Here, gtt: Gtt, units: int) -> None:
 
 def _look_for_lost(here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: int) -> None:
     claimed = {record.state.gtt.venue_gtt_order_id for record in here.book.gtts.values()}
+    listed = {one.venue_gtt_id for one in told}
+    of_stream = [each[-1] for name, each in here.runtime[mode].strangers.items() if name not in listed]
     for record in list(here.book.gtts.values()):
         gtt, call = record.state.gtt, record.call
         if gtt.mode is not mode or call is None or not call.lost:
@@ -268,13 +293,36 @@ def _look_for_lost(here: Here, mode: TradingMode, told: Sequence[VenueGtt], aske
         if call.what is not What.PLACE_GTT:  # a change or a cancellation can be asked for again
             here.emit(facts.Denied(**about, what=call.what, attempt=call.attempt, books=("gtts",)))
             continue
-        found = venue_gtts.fitting(gtt, told, sent_ms=call.sent_ts, claimed=claimed)
+        found = venue_gtts.fitting(gtt, [*told, *of_stream], sent_ms=call.sent_ts, claimed=claimed)
         if found:
             claimed.add(found[0].venue_gtt_id)
             here.emit(facts.Found(**about, venue_gtt_id=found[0].venue_gtt_id))
+            _told_before(here, record)
             if len(found) > 1:
                 here.alert(f"{gtt.gtt_order_id}: {len(found)} GTTs at the venue fit it", mode, gtt_id=gtt.gtt_order_id)
         elif asked_ts >= call.arrival_ts + int(here.settings.teji_unknown_s * 1000):
-            here.emit(facts.Denied(**about, what=call.what, attempt=call.attempt, books=("gtts",)))
+            if not _has_an_order(here, record, call.sent_ts):
+                here.emit(facts.Denied(**about, what=call.what, attempt=call.attempt, books=("gtts",)))
         else:
             here.runtime[mode].gtts_ts = here.now_ms + _ASK_MS
+
+
+def _has_an_order(here: Here, record: GttRecord, sent_ts: int) -> bool:
+    """A SINGLE is gone from the venue's list as soon as its order is at the exchange: that order, which nobody else
+    has asked for, is all that tells of it. Then it was placed, and is not placed again."""
+    gtt = record.state.gtt
+    wanted = (gtt.mode, gtt.instrument, gtt.transaction_type, gtt.quantity, gtt.product)
+    for held in here.book.orders.values():
+        order = held.order
+        fits = (order.mode, order.instrument, order.side, order.quantity, order.product) == wanted
+        if not held.foreign or order.gtt_id or not fits or order.created_ts < sent_ts - venue_gtts.SKEW_MS:
+            continue
+        here.emit(facts.Found(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, venue_gtt_id=""))
+        _link(here, gtt, order.order_id, Leg.ENTRY)
+        gtt = record.state.gtt
+        entry = {"order_id": order.order_id}
+        rules = tuple(r.model_copy(update=entry) if r.strategy is Leg.ENTRY else r for r in gtt.rules)
+        by_orders = venue_gtts.by_orders(gtt.model_copy(update={"rules": rules}), _orders(here, gtt.mode))
+        _keep(here, record, by_orders, "found by its order")
+        return True
+    return False

@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
-from brokers.venue import Capabilities
+from brokers.venue import Capabilities, VenueGtt
 from bus.settings import Settings
 from gtt.bands import Bands
 from gtt.board import Crossing, Quoted
@@ -74,6 +74,7 @@ class Runtime:
     asking_trades: bool = False
     asking_gtts: bool = False
     gtts_ts: int = 0
+    strangers: dict[str, list[VenueGtt]] = field(default_factory=dict)  # told of before we know that they are ours
     failed_looks: int = 0
     differing: dict[str, int] = field(default_factory=dict)  # positions that differed last time
     told: set[str] = field(default_factory=set)  # alerts that need no repetition
