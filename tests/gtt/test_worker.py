@@ -10,17 +10,24 @@ from typing import Any
 import asyncpg
 import numpy as np
 import orjson
+import pytest
 
 from bus import clock
 from bus.connection import Bus, pairs
+from bus.embedded import Servers
 from bus.inbox import Output, Value, Writer
-from bus.settings import Settings
+from bus.life import Worker
+from bus.postgres import migrate, open_pool
+from bus.settings import Calendar, Settings
+from gtt.limits import Limits, Strategies
+from gtt.worker import run
 from schemas import streams, ticks
 from schemas.orders import order_id_of
 from schemas.signals import Signal, SignalSide
 from schemas.ticks import LEVEL, TICK, Block, Kind, SessionClass
 from tests.bus.processes import Process, started
 from tests.gtt.fake import KEY
+from tests.gtt.worker_main import fetch
 
 _DEADLINE_S = 20.0
 _BLOCKS = int(Block.LTPC | Block.DEPTH | Block.VTT)
@@ -51,6 +58,8 @@ class Desk:
         self._writer = Writer(bus, None, streams.RETENTION_MS)
         self._processes = ExitStack()
         self.process: Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stop = asyncio.Event()
         self.price = 100.0
         self._traded = int(time.time()) % 1_000_000
 
@@ -70,7 +79,17 @@ class Desk:
         assert self.process is not None
         self.process.kill()
 
-    def close(self) -> None:
+    def start_here(self) -> None:
+        """In this process: started at once, and nobody can kill it."""
+        settings = self._settings.model_copy(update={"teji_calendar": Calendar.ALWAYS})
+        servers = Servers(settings.redis_url, settings.database_url.get_secret_value())
+        worker = Worker("gtt", settings, self.bus, servers, 0)
+        self._task = asyncio.create_task(run(worker, self._stop, fetch=fetch))
+
+    async def close(self) -> None:
+        self._stop.set()
+        if self._task is not None:
+            await self._task
         self._processes.close()
 
     async def beat(self) -> None:
@@ -117,9 +136,10 @@ class Desk:
         """A condition with a deadline; what the worker said, where it is not met."""
         end_s = time.monotonic() + _DEADLINE_S
         while not await condition():
-            assert self.process is not None
+            if self._task is not None and self._task.done():
+                self._task.result()
             if time.monotonic() > end_s:
-                raise AssertionError(f"no {what}: {self.process.text[-3000:]}")
+                raise AssertionError(f"no {what}: {self.process.text[-3000:] if self.process else ''}")
             await asyncio.sleep(0.02)
 
     async def position(self, quantity: int) -> None:
@@ -131,17 +151,20 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(settings: Settings, folder: Path) -> AsyncIterator[Desk]:
+async def desk(settings: Settings, folder: Path, *, killable: bool = False) -> AsyncIterator[Desk]:
     async with Bus.open(settings.redis_url) as bus:
         here = Desk(bus, settings, folder)
-        here.start()
+        if killable:
+            here.start()
+        else:
+            here.start_here()
         beat = asyncio.create_task(here.beat())
         try:
             yield here
         finally:
             beat.cancel()
             await asyncio.gather(beat, return_exceptions=True)
-            here.close()
+            await here.close()
 
 
 async def placed_at_the_venue(settings: Settings) -> list[str]:
@@ -164,7 +187,7 @@ def a_signal(name: str) -> Signal:
 async def test_a_signal_becomes_a_position_that_is_guarded_and_left_whoever_is_killed(
     settings: Settings, tmp_path: Path
 ) -> None:
-    async with desk(settings, tmp_path) as here:
+    async with desk(settings, tmp_path, killable=True) as here:
         await here.signal(a_signal("s1"))
         await here.position(10)
         (gtt,) = (await here.hash(streams.BOOK_GTTS)).values()
@@ -236,8 +259,16 @@ async def test_a_halt_in_redis_stops_entries_within_a_second_and_lets_exits_pass
 
 
 async def test_an_entry_that_the_desk_fails_on_is_set_aside_and_the_desk_goes_on(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    limits_of = Strategies.of
+
+    def fails(self: Strategies, strategy: str) -> Limits:
+        if strategy == "a-bug":
+            raise RuntimeError("a bug")
+        return limits_of(self, strategy)
+
+    monkeypatch.setattr(Strategies, "of", fails)
     async with desk(settings, tmp_path) as here:
         order = {"instrument_token": KEY, "transaction_type": "BUY", "quantity": 3, "price": 101}
         await here.command("before", "order.place", **order)
@@ -249,3 +280,27 @@ async def test_an_entry_that_the_desk_fails_on_is_set_aside_and_the_desk_goes_on
         assert (await here.reply("after"))["ok"]
         await here.position(6)
         assert len(await placed_at_the_venue(settings)) == 2
+
+
+async def test_a_signal_whose_id_was_used_days_ago_changes_nothing_and_others_pass(
+    settings: Settings, tmp_path: Path
+) -> None:
+    old_ms = clock.now_ms() - 5 * 86_400_000
+    async with open_pool(settings.database_url.get_secret_value()) as pool:
+        await migrate(pool)
+        await pool.execute(
+            "INSERT INTO journal (ts, account, kind, intent_id, data) VALUES ($1, 'paper', 'refused', $2, $3)",
+            old_ms,
+            "signal:again",
+            orjson.dumps(
+                {
+                    "kind": "refused", "ts": old_ms, "account": "paper",
+                    "refusal": {"intent_id": "signal:again", "rule": "halt", "reason": "halted", "ts": old_ms},
+                }
+            ).decode(),
+        )  # fmt: skip
+    async with desk(settings, tmp_path) as here:
+        await here.signal(a_signal("again"))
+        await here.signal(a_signal("new"))
+        await here.position(10)
+        assert len(await placed_at_the_venue(settings)) == 1
