@@ -223,6 +223,13 @@ class Desk:
             here.emit(facts.Resumed(ts=now_ms))
         self._settle()
 
+    def limits_changed(self, now_ms: int, told: str) -> None:
+        """The strategies file is another one, or could not be read."""
+        here = self._at(now_ms)
+        here.alert(told)
+        for name in {*here.book.strategies, *here.scene.strategies}:
+            here.ledger.tell_again(Touched("strategy", name))
+
     # Time
 
     def tick(self, now_ms: int, *, market_known: bool) -> None:

@@ -41,6 +41,11 @@ class Scene(Protocol):
 
     def limits(self, strategy: str) -> Limits: ...
 
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Those that the strategies file names."""
+        ...
+
     def market_ms(self, now_ms: int) -> int:
         """Venue time."""
         ...

@@ -209,7 +209,9 @@ def everything(here: Here) -> Hashes:
         streams.BOOK_GTTS: {name: record.state.gtt.model_dump_json() for name, record in book.gtts.items()},
         streams.BOOK_FILLS: {name: fill.model_dump_json() for name, fill in book.fills.items()},
         streams.BOOK_POSITIONS: {},
-        streams.BOOK_STRATEGIES: {name: strategy_of(here, name).model_dump_json() for name in book.strategies},
+        streams.BOOK_STRATEGIES: {
+            name: strategy_of(here, name).model_dump_json() for name in {*book.strategies, *here.scene.strategies}
+        },
     }
     for mode in here.venues:
         for key in book.account(mode).positions:

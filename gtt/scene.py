@@ -68,6 +68,10 @@ class MarketScene:
     def limits(self, strategy: str) -> Limits:
         return self._strategies.limits.of(strategy)
 
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        return self._strategies.limits.names
+
     def market_ms(self, now_ms: int) -> int:
         """What the feed says, carried on by our clock; without a feed our clock alone."""
         return self._venue_ms + max(0, now_ms - self._seen_ms) if self._venue_ms else now_ms

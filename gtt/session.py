@@ -228,7 +228,8 @@ class Session:
         while not ending.is_set():
             await pause(ending, _SECOND_S)
             if told := self._scene.refresh_limits():
-                self.desk.here.alert(told)
+                self.desk.limits_changed(clock.now_ms(), told)
+                self._wake.set()
             now_s = clock.monotonic_s()
             try:
                 if now_s - snapshot_s >= _SNAPSHOT_S and self.desk.book.n - self._snapshot_n >= _SNAPSHOT_FACTS:

@@ -82,6 +82,7 @@ class Market:
         self.egress = ""
         self.always_open = True
         self.listed = True
+        self.strategies: tuple[str, ...] = ()
         self._strategies = Strategies(settings, toml)
 
     def quote(self, key: str) -> Quoted | None:
