@@ -34,6 +34,7 @@ from schemas.orders import TradingMode
 log = structlog.get_logger("venue")
 
 _READ_S: Final = 10.0
+_QUESTIONS_AT_ONCE: Final = 4  # about orders whose answer was lost, of one account: reads have limits, too
 _MARGIN_S: Final = 1.0  # an entry waits for it
 _GRACE_S: Final = 1.0  # a venue's own deadline comes first
 
@@ -89,6 +90,7 @@ class Calls:
         self._timeout_s = timeout_s
         self._leave_s = leave_s
         self._inputs = inputs
+        self._questions = {mode: asyncio.Semaphore(_QUESTIONS_AT_ONCE) for mode in venues}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def perform(self, effects: Sequence[Effect], decided: Moment) -> None:
@@ -182,12 +184,14 @@ class Calls:
     # Reads
 
     async def _ask(self, effect: Ask) -> None:
-        at, asked_ts = self._venues[effect.mode], clock.now_ms()
+        at = self._venues[effect.mode]
         tagged: Sequence[VenueOrder] | None = ()
-        if effect.tag and at.capabilities.tag_max:
-            tagged, book = await asyncio.gather(_read(at.tagged(effect.order_id)), _read(at.orders()))
-        else:
-            book = await _read(at.orders())
+        async with self._questions[effect.mode]:
+            asked_ts = clock.now_ms()
+            if effect.tag and at.capabilities.tag_max:
+                tagged, book = await asyncio.gather(_read(at.tagged(effect.order_id)), _read(at.orders()))
+            else:
+                book = await _read(at.orders())
         self._inputs.asked(Asked(effect.mode, effect.order_id, asked_ts, tagged, book))
 
     async def _look(self, mode: TradingMode) -> None:
