@@ -228,7 +228,7 @@ def _grown(order: Order, told: VenueOrder) -> dict[str, Any]:
 
 def _terms(order: Order, told: VenueOrder) -> dict[str, Any]:
     """As modified at the venue. Its numbers for what never was on the book are of no interest."""
-    if told.status is OrderStatus.REJECTED or order.status in FINAL:
+    if told.status is OrderStatus.REJECTED or (order.status in FINAL and told.status is not order.status):
         return {}
     new = {"quantity": told.quantity, "price": told.price, "trigger_price": told.trigger_price}
     new |= {"order_type": told.order_type, "validity": told.validity}

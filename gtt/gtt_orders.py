@@ -1,5 +1,6 @@
 """What its orders tell a GTT. Pure."""
 
+from decimal import Decimal
 from typing import Any
 
 from gtt.gtt_draft import Draft
@@ -9,6 +10,7 @@ from gtt.gtt_table import Illegal, RuleEvent
 from schemas.gtt import Leg, RuleStatus
 from schemas.orders import Order, OrderStatus
 
+_HALF_A_PAISA = Decimal("0.005")  # averages are rounded
 #: Where nothing is at the exchange yet, as far as is known.
 _NOT_THERE = (OrderStatus.CHECKED, OrderStatus.SENDING, OrderStatus.UNKNOWN)
 
@@ -43,12 +45,23 @@ def _merged(draft: Draft, before: ChildState, order: Order) -> ChildState:
         fields |= {"status": order.status, "quantity": order.quantity}
         if order.price > 0 and order.pending != "modify":
             fields["price"] = order.price
+        if before.wanted is not None and _is_beyond(before, order):
+            fields["price"] = before.wanted  # it was changed, though nobody has said so yet
     child = draft.put_child(before, **fields)
     if child.wanted is not None and child.price == child.wanted:
         child = draft.put_child(child, wanted=None, asked_ts=0)
         if child.leg is Leg.TARGET and draft.works() is Leg.STOPLOSS:
             child = taken_over(draft, child)
     return child
+
+
+def _is_beyond(before: ChildState, order: Order) -> bool:
+    """Whether its new fills are at a price that its limit forbids."""
+    new = order.filled_quantity - before.filled
+    if new <= 0 or not order.average_price:
+        return False
+    value = order.average_price * order.filled_quantity - before.average_price * before.filled
+    return (value / new - before.price) * before.side.sign > _HALF_A_PAISA
 
 
 def _filled(draft: Draft, child: ChildState, new: int) -> None:
