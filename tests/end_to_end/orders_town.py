@@ -31,7 +31,7 @@ from tests.sim.simtools import RELIANCE, served
 API: Final = "/api/v1"
 DEADLINE_S: Final = 60.0
 _CALL_S: Final = 8.0
-_PATIENCE_S: Final = 45.0  # of the trader, who asks again
+_PATIENCE_S: Final = 90.0  # of the trader, who asks again
 _AGAIN_S: Final = 0.2
 
 _STRATEGIES: Final = '[strategy.ema]\nmode = "live"\nsizer = "fixed"\nsize = 10\nduplicates = true\n'
@@ -156,7 +156,7 @@ async def town(home: Path, keys: tuple[str, ...] = (RELIANCE,), **env: str) -> A
         whole = {
             "REDIS_URL": redis_url, "DATABASE_URL": postgres_url, "TEJI_HOME": str(home), "TEJI_PORT": str(port),
             **dict.fromkeys(("UPSTOX_API_URL", "UPSTOX_ORDER_URL", "UPSTOX_ASSETS_URL"), exchange.url),
-            "UPSTOX_API_KEY": "sim-key", "TEJI_MODE": "live", "TEJI_CALENDAR": "always", "TEJI_LEASE_S": "0.5",
+            "UPSTOX_API_KEY": "sim-key", "TEJI_MODE": "live", "TEJI_CALENDAR": "always", "TEJI_LEASE_S": "1",
             "TEJI_INSTRUMENTS": ",".join(keys), "TEJI_BACKFILL": "false", "TEJI_CAPITAL": "1000000000",
             "TEJI_RISK_POSITION": "1", "TEJI_RISK_TRADE": "1", "TEJI_RISK_TRADES": "1000000",
             "TEJI_ORDER_BUDGET": "10,500,2000", "TEJI_ORDER_TIMEOUT_S": "1", "TEJI_UNKNOWN_S": "2",

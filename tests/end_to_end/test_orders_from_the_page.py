@@ -70,9 +70,9 @@ async def test_from_the_page_to_the_exchange_and_back(tmp_path: Path) -> None:
         await place.until(agree, "the exchange and the journal tell the same", 20)
 
 
-def rules(place: Town, target: float, stop: float, entry: str = "ABOVE") -> list[dict[str, Any]]:
+def rules(place: Town, target: float, stop: float) -> list[dict[str, Any]]:
     """As the seeds have them; percent from the market."""
-    legs = (("ENTRY", entry, _NEAR), ("TARGET", "IMMEDIATE", target), ("STOPLOSS", "IMMEDIATE", stop))
+    legs = (("ENTRY", "ABOVE", _NEAR), ("TARGET", "IMMEDIATE", target), ("STOPLOSS", "IMMEDIATE", stop))
     return [
         {"strategy": leg, "trigger_type": kind, "trigger_price": float(place.price(RELIANCE, percent))}
         for leg, kind, percent in legs
@@ -99,7 +99,8 @@ async def enters_and_leaves(place: Town, ear: Ear, engine: str) -> None:
         gtt = await place.get(f"gtt/{gtt_id}")
         if gtt["live"] and all(rule["status"] != "TRIGGERED" for rule in gtt["rules"][1:]):
             change = {"gtt_order_id": gtt_id, "type": "MULTIPLE", "quantity": _UNITS}
-            near = rules(place, _NEAR, -_NEAR, entry="IMMEDIATE")  # the venue's word for one that is open
+            entry = {**body["rules"][0], "trigger_type": "IMMEDIATE"}  # the venue's word for one that is open
+            near = [entry, *rules(place, _NEAR, -_NEAR)[1:]]
             await place.call("PUT", "gtt/modify", {**change, "rules": near})
             await asyncio.sleep(1.0)
         return not gtt["live"]

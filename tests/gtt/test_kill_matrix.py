@@ -63,23 +63,20 @@ async def signals(life: Life) -> None:
     await life.signal("EXIT")
 
 
-def bracket(life: Life, trigger: str, entry: str, stop: str) -> tuple[dict[str, Any], ...]:
-    """Percent from the market; the target is out of reach."""
-    return (
-        rule("ENTRY", life.price(entry), trigger),
-        rule("TARGET", life.price("3")),
-        rule("STOPLOSS", life.price(stop)),
-    )
-
-
 async def guarded(life: Life) -> None:
     """A GTT of ours: its entry fires, its stop is moved, and fires."""
-    placed = await life.ask("gtt.place", body=gtt(*bracket(life, "ABOVE", "0.3", "-1"), engine="ours"))
+    rules = (
+        rule("ENTRY", life.price("0.3"), "ABOVE"),
+        rule("TARGET", life.price("3")),
+        rule("STOPLOSS", life.price("-1")),
+    )
+    placed = await life.ask("gtt.place", body=gtt(*rules, engine="ours"))
     assert placed["ok"], placed
     gtt_id = placed["gtts"][0]["gtt_order_id"]
     await life.show(life.price("0.4"))
     await life.until_held(_UNITS)
-    moved = bracket(life, "IMMEDIATE", "0.3", "-0.8")
+    entry = {**rules[0], "trigger_type": "IMMEDIATE"}  # the venue's word for one that is filled
+    moved = [entry, rules[1], rule("STOPLOSS", life.price("-0.8"))]
     body = {"gtt_order_id": gtt_id, "type": "MULTIPLE", "quantity": _UNITS, "rules": moved}
     changed = await life.ask("gtt.modify", body=body)
     assert changed["ok"], changed
