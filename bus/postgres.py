@@ -51,11 +51,16 @@ def translated() -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0) -> AsyncIterator[Pool]:
-    """Connections are made when they are used, so that the rest of a gateway lives while Postgres is away."""
+async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0, reset: bool = True) -> AsyncIterator[Pool]:
+    """Connections are made when they are used, so that the rest of a gateway lives while Postgres is away.
+
+    `reset`: a connection that comes back is made as new, for one more round trip. Whoever leaves nothing in a session
+    can do without; an open transaction is rolled back in any case.
+    """
     if not _is_address(url):
         raise Misconfigured(_NO_ADDRESS)
-    pool = asyncpg.create_pool(url, min_size=0, max_size=size, timeout=timeout_s, command_timeout=60.0)
+    how: dict[str, Any] = {} if reset else {"reset": _leave}
+    pool = asyncpg.create_pool(url, min_size=0, max_size=size, timeout=timeout_s, command_timeout=60.0, **how)
     with translated():
         await pool
     try:
@@ -66,6 +71,10 @@ async def open_pool(url: str, *, size: int = 4, timeout_s: float = 10.0) -> Asyn
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+async def _leave(_: Any) -> None:
+    """A connection as it is."""
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Final, Protocol, runtime_checkable
@@ -38,6 +39,7 @@ __all__ = ["NAME", "run"]
 log = structlog.get_logger("gtt")
 
 _POOL: Final = 8
+_SWITCH_S: Final = 0.0002  # a thread that has an order to send waits no longer for the loop to let it
 _RETRY_S: Final = 1.0
 _EGRESS_S: Final = 600.0
 _EGRESS_AGAIN_S: Final = 10.0
@@ -94,11 +96,12 @@ async def run(
 ) -> None:
     """Until `stop`. What is handed in replaces the real thing, for tests that end the process at a chosen step."""
     settings, bus = worker.settings, worker.bus
+    sys.setswitchinterval(_SWITCH_S)
     board.warm()  # before there is a lease to keep: loading compiled code blocks for a moment
     decided: set[str] = set()  # intents of long ago that came again
     poison: dict[tuple[str, str], str] = {}  # entries that the desk fails on
 
-    async with open_pool(worker.servers.postgres_url, size=_POOL) as pool:
+    async with open_pool(worker.servers.postgres_url, size=_POOL, reset=False) as pool:
         if not await _migrated(pool, stop):
             return
 

@@ -257,3 +257,11 @@ def test_what_passes_by_itself_is_unavailable(error: Exception) -> None:
 def test_a_bug_stays_a_bug(error: Exception) -> None:
     with pytest.raises(type(error)), translated():
         raise error
+
+
+async def test_a_connection_that_is_not_reset_still_leaves_its_transaction(postgres_url: str) -> None:
+    async with open_pool(postgres_url, size=1, reset=False) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("CREATE TABLE t (n int)")
+        assert await pool.fetch("SELECT tablename FROM pg_tables WHERE tablename = 't'") == []
