@@ -167,6 +167,8 @@ class Desk:
         runtime = here.runtime[books.mode]
         runtime.looking, runtime.failed_looks, runtime.looked_ts = False, 0, now_ms
         reconcile.compare(here, books)
+        if not runtime.reconciling:
+            desk_gtts.compared(here, books.mode)
         self._settle()
 
     def not_compared(self, now_ms: int, mode: TradingMode, reason: str) -> None:

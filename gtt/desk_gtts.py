@@ -192,8 +192,14 @@ def write_down(here: Here) -> None:
 
 
 def crossed(here: Here, crossing: Crossing, late: bool) -> None:
-    """Outside of continuous trading nothing fires; the first trade in it tells of its price again."""
+    """Outside of continuous trading nothing fires; the first trade in it tells of its price again. An entry waits while
+    the books are being compared: it would be refused, and its price may be gone when they are."""
     if _closed_ms(here, crossing.instrument):
+        return
+    state = state_of(here, crossing.gtt_id)
+    runtime = here.runtime.get(state.gtt.mode) if state is not None else None
+    if runtime is not None and runtime.reconciling and crossing.leg is Leg.ENTRY:
+        here.crossings.setdefault(crossing.gtt_id, crossing)
         return
     hit = gtt_state.Hit(
         leg=crossing.leg,
@@ -204,6 +210,17 @@ def crossed(here: Here, crossing: Crossing, late: bool) -> None:
         last=here.price(crossing.instrument),
     )
     step(here, crossing.gtt_id, hit, "hit")
+
+
+def compared(here: Here, mode: TradingMode) -> None:
+    """The entries that waited for that."""
+    for gtt_id, crossing in list(here.crossings.items()):
+        state = state_of(here, gtt_id)
+        if state is None or state.gtt.mode is mode:
+            del here.crossings[gtt_id]
+            entry = state.gtt.rule(Leg.ENTRY) if state is not None else None
+            if entry is not None and entry.status is RuleStatus.SCHEDULED:
+                crossed(here, crossing, late=True)
 
 
 def _closed_ms(here: Here, key: str) -> int:

@@ -103,6 +103,7 @@ class Here:
     runtime: dict[TradingMode, Runtime]
     asking: dict[str, Asking] = field(default_factory=dict)
     trailing: dict[str, GttState] = field(default_factory=dict)  # moved since they were written down
+    crossings: dict[str, Crossing] = field(default_factory=dict)  # of entries, while the books are compared
     margins: dict[str, Decimal | None] = field(default_factory=dict)  # by intent; none: the venue would not say
     asking_margin: set[str] = field(default_factory=set)
     following: Following = field(default_factory=Following)

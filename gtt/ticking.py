@@ -61,7 +61,9 @@ class Ticking:
         self.written_down: dict[str, str] = dict(places)  # up to here all that ticks moved is in facts
 
     def write_down(self) -> None:
-        """The desk has just made facts of everything that ticks moved."""
+        """The desk has just made facts of everything that ticks moved; but not of crossings that wait."""
+        if self._desk.here.crossings:
+            return
         self.written_down = {stream: place for stream, place in self._read_to.items() if place}
 
     async def run(self, over: asyncio.Event) -> None:

@@ -149,3 +149,23 @@ def test_a_telling_of_before_does_not_undo_what_is_known(tmp_path: Path) -> None
     (record,) = world.desk.book.orders.values()
     assert record.order.status is OrderStatus.COMPLETE
     assert len(world.paper.rows) == rows, "nothing new, nothing to write down"
+
+
+def test_an_entry_whose_price_comes_while_the_books_are_compared_fires_when_they_are(tmp_path: Path) -> None:
+    rules = [{"strategy": "ENTRY", "trigger_type": "ABOVE", "trigger_price": 102}]
+    body = {"type": "SINGLE", "quantity": 5, "product": "I", "instrument_token": KEY, "transaction_type": "BUY"}
+    world = World(tmp_path)
+    world.go(200)
+    world.command("g", kind="gtt.place", body={**body, "rules": rules})
+    world.go(300)
+    world.exchange.deaf = True
+    world.desk.told(world.now_ms, PAPER, CONNECTED)
+    world.price(103)
+    world.price(100)  # and is gone
+    world.go(300)
+    assert world.exchange.placed == []
+    world.exchange.deaf = False
+    world.go(3_000)
+    (told,) = world.exchange.live()
+    assert (told.quantity, told.side) == (5, Side.BUY)
+    assert world.desk.here.crossings == {}
