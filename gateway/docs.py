@@ -21,8 +21,9 @@ Live and stored market data, orders and positions over SSE and REST. Errors are 
 (`application/problem+json`).
 
 Times are UTC epoch milliseconds; prices are rupees or index points. Calls that change something take an
-`Idempotency-Key` header and are only taken from this machine and from this gateway's own pages. Calls about orders
-answer with what was decided: 200, or 409 with the rule and the reason, or 202 with where to look.
+`Idempotency-Key` header and are only taken from this machine and from this gateway's own pages, which are also the only
+ones that are told of accounts. Calls about orders answer with what was decided: 200, or 409 with the rule and the reason,
+or 202 with where to look.
 """
 
 _SSE_DESCRIPTION: Final = """\
@@ -111,6 +112,7 @@ def _stream(name: str, summary: str, parameter: str, meaning: str, events: dict[
                 },
             },
             "400": {"description": "Bad Request: not a position", **problem},
+            "403": {"description": "Forbidden: of accounts, and asked for under a foreign name", **problem},
             "404": {"description": "Not Found: unknown instrument", **problem},
             "422": {"description": "Unprocessable Content", **problem},
         },

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from bus import clock, metrics
 from gateway.directory import Directory
 from gateway.frames import LongBars
+from gateway.hosts import refuse_foreign
 from gateway.hub import Cursor, Feed, Join, gap_event
 from gateway.positions import BadPosition, Vector, parse
 from gateway.problems import Problem
@@ -56,6 +57,7 @@ class Path:
     count: int  # entries read at a time by one who comes from behind
     state: bool = False
     longer: Tail | None = None  # of bars: those of other intervals than a minute
+    private: bool = False  # of accounts: told under the gateway's own address only
 
 
 class Connection:
@@ -127,8 +129,12 @@ def transport_of(scope: Scope, send: Send) -> asyncio.WriteTransport | None:
 class Streams:
     """The ASGI application behind `/api/v1/stream/`."""
 
-    def __init__(self, paths: Mapping[str, Path], directory: Directory, heartbeat_s: float, buffer_kb: int) -> None:
+    def __init__(
+        self, paths: Mapping[str, Path], directory: Directory, heartbeat_s: float, buffer_kb: int, host: str = ""
+    ) -> None:
+        """`host`: the name or address that the gateway binds to."""
         self._paths = paths
+        self._host = host
         self._directory = directory
         self._heartbeat_s = heartbeat_s
         self._limit_bytes = buffer_kb << 10
@@ -196,6 +202,8 @@ class Streams:
             raise Problem(404, f"there is no stream here; there are {', '.join(self._paths)}", kind="not-found")
         if request.method != "GET":
             raise Problem(405, "a stream is read with GET", headers={"Allow": "GET"})
+        if path.private:
+            refuse_foreign(request.headers.get("host", ""), self._host)
         query = parse_qs(request.url.query, keep_blank_values=True, max_num_fields=100)
         wanted = self._filter(path, query)
         if wanted is not None and path.filter == "instruments":

@@ -88,8 +88,8 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
     paths = {
         "live": Path(tails["live"], "instruments", count=8, state=True),
         "candles": Path(tails["candles"], "instruments", count=500, longer=tails["intervals"]),
-        "orders": Path(tails["orders"], "instruments", count=500),
-        "signals": Path(tails["signals"], "strategies", count=500),
+        "orders": Path(tails["orders"], "instruments", count=500, private=True),
+        "signals": Path(tails["signals"], "strategies", count=500, private=True),
         "events": Path(tails["events"], "", count=500),
     }
     async with postgres.open_pool(worker.servers.postgres_url) as pool:
@@ -107,7 +107,9 @@ async def opened(worker: Worker) -> AsyncIterator[Gateway]:
             journal=Journal(pool, migrated),
             longer=Longer(history, directory, always_open=settings.teji_calendar is Calendar.ALWAYS),
             tails=tails,
-            streams=Streams(paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb),
+            streams=Streams(
+                paths, directory, settings.teji_sse_heartbeat_s, settings.teji_sse_buffer_kb, settings.teji_host
+            ),
             candles=candles,
             long_bars=longer,
             events=events,

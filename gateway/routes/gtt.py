@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from gateway import books, examples, problems
-from gateway.access import MayChange
+from gateway.access import OWN_ADDRESS, MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
 from gateway.problems import Problem
@@ -18,7 +18,7 @@ from schemas.gtt import Gtt, GttBody, GttChange
 from schemas.keys import GttId, InstrumentKey, StrategyOrNobody
 from schemas.orders import TradingMode
 
-router = APIRouter(prefix="/gtt", tags=["GTT"])
+router = APIRouter(prefix="/gtt", tags=["GTT"], dependencies=[OWN_ADDRESS])
 
 
 class GttIds(BaseModel):

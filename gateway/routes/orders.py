@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway import books, examples, oldorders, problems
-from gateway.access import MayChange
+from gateway.access import OWN_ADDRESS, MayChange
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
 from gateway.problems import Problem
@@ -20,7 +20,7 @@ from schemas.gtt import Gtt
 from schemas.keys import InstrumentKey, OrderId, StrategyOrNobody
 from schemas.orders import FINAL, Fill, Order, OrderStatus, TradingMode
 
-router = APIRouter(tags=["orders"])
+router = APIRouter(tags=["orders"], dependencies=[OWN_ADDRESS])
 
 _DONE: Final = frozenset(status.value for status in FINAL)
 

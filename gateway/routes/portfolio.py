@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from gateway import books, examples, problems
-from gateway.access import MayChange
+from gateway.access import OWN_ADDRESS, MayChange
 from gateway.books import Row
 from gateway.commands import NoAnswerYet
 from gateway.context import Here
@@ -22,7 +22,7 @@ from schemas.commands import PositionExit
 from schemas.keys import InstrumentKey
 from schemas.orders import Order, Position, Product, TradingMode
 
-router = APIRouter(tags=["portfolio"])
+router = APIRouter(tags=["portfolio"], dependencies=[OWN_ADDRESS])
 
 _READ: Final = problems.responses(403, 422, 503)
 

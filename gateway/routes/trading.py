@@ -12,7 +12,7 @@ from bus import clock, halt, lease
 from bus.connection import translated
 from bus.inbox import Output
 from gateway import books, examples, problems
-from gateway.access import Caller, MayChange
+from gateway.access import OWN_ADDRESS, Caller, MayChange
 from gateway.commands import NoAnswerYet, once
 from gateway.context import Gateway, Here
 from gateway.positions import text_of
@@ -27,7 +27,7 @@ from schemas.orders import StrategyMode, TradingMode
 from schemas.replies import Decision
 from schemas.signals import Signal
 
-router = APIRouter(tags=["trading"])
+router = APIRouter(tags=["trading"], dependencies=[OWN_ADDRESS])
 
 _SWITCHED: Final = {**RESPONSES, **examples.told(examples.STRATEGY)}
 _SIGNAL_S: Final = streams.RETENTION_MS[streams.SIGNALS] // 1000

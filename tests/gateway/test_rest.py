@@ -16,8 +16,8 @@ from bus import embedded, lease, postgres
 from bus.connection import Bus
 from bus.settings import Settings
 from gateway import app, cold, commands
-from gateway.access import is_ours
 from gateway.coldrows import BarReader
+from gateway.hosts import is_ours
 from gateway.worker import listen
 from schemas import streams
 from schemas.bars import Bar

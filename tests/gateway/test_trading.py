@@ -151,6 +151,17 @@ async def test_bad_input_of_the_switches_halts_nothing(settings: Settings) -> No
         assert await commands_written(house) == 0
 
 
+async def test_accounts_are_told_under_the_gateways_own_address_only(settings: Settings) -> None:
+    foreign = {"Host": "rebound.example"}
+    private = ("orders/", "orders/x", "trades", "gtt/", "gtt/GTT-1", "positions", "holdings", "funds", "pnl", "risk")
+    async with open_house(settings) as house:
+        for path in (*private, "trading", "strategies", "stream/orders", "stream/signals"):
+            answer = await house.http.get(f"{API}/{path}", headers=foreign)
+            assert (answer.status_code, path) == (403, path)
+            assert problem(answer)["errors"][0]["field"] == "header.host"
+        assert (await house.http.get(f"{API}/instruments", headers=foreign)).status_code == 200
+
+
 # Strategies
 
 
