@@ -22,8 +22,8 @@ Live and stored market data, orders and positions over SSE and REST. Errors are 
 
 Times are UTC epoch milliseconds; prices are rupees or index points. Calls that change something take an
 `Idempotency-Key` header and are only taken from this machine and from this gateway's own pages, which are also the only
-ones that are told of accounts. Calls about orders answer with what was decided: 200, or 409 with the rule and the reason,
-or 202 with where to look.
+ones that are told of accounts. Calls about orders answer with what was decided: 200, or 409 with the rule and the
+reason, or 202 with where to look.
 """
 
 _SSE_DESCRIPTION: Final = """\
