@@ -3,7 +3,7 @@
 Records are mutable and changed by `gtt/fold.py` alone. Pure.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -239,6 +239,10 @@ class Book(BaseModel):
     def guarded(self) -> list[str]:
         """Instruments with a live GTT."""
         return self._gtts.instruments()
+
+    def engines(self) -> Mapping[Engine, int]:
+        """How many live GTTs each watches."""
+        return self._gtts.engines
 
     def called_gtts(self) -> list[GttRecord]:
         """Of which something is asked of a venue, or is to be."""

@@ -3,15 +3,18 @@
 Told of each change of a GTT; nothing in it is written down.
 """
 
+from collections import Counter
 from heapq import heappop, heappush
 
 from gtt.gtt_state import GttState
 from gtt.machine import due_ts, ends_us
+from schemas.gtt import Engine
 
 
 class GttIndex:
     def __init__(self) -> None:
-        self._live: dict[str, dict[str, None]] = {}  # by instrument; the oldest first
+        self._live: dict[str, dict[str, Engine]] = {}  # by instrument; the oldest first
+        self.engines: Counter[Engine] = Counter()  # of those
         self._called: dict[str, None] = {}
         self._due: list[tuple[int, str]] = []  # heaps; what is out of date in them is passed over when its time comes
         self._ends: list[tuple[int, str]] = []
@@ -26,7 +29,10 @@ class GttIndex:
         if not state.gtt.live:
             self._over(gtt_id, state.gtt.instrument)
             return
-        self._live.setdefault(state.gtt.instrument, {})[gtt_id] = None
+        there = self._live.setdefault(state.gtt.instrument, {})
+        if gtt_id not in there:
+            there[gtt_id] = state.gtt.engine
+            self.engines[state.gtt.engine] += 1
         before, now = self._times.get(gtt_id, (0, 0)), (due_ts(state), ends_us(state))
         self._times[gtt_id] = now
         for heap, was, time in ((self._due, before[0], now[0]), (self._ends, before[1], now[1])):
@@ -40,7 +46,8 @@ class GttIndex:
     def _over(self, gtt_id: str, instrument: str) -> None:
         self._times.pop(gtt_id, None)
         if (there := self._live.get(instrument)) is not None:
-            there.pop(gtt_id, None)
+            if (engine := there.pop(gtt_id, None)) is not None:
+                self.engines[engine] -= 1
             if not there:
                 del self._live[instrument]
 

@@ -35,6 +35,7 @@ from gtt.scene import MarketScene
 from gtt.ticking import Fed, Ticking
 from gtt.touched import Touched
 from schemas.errors import Unavailable
+from schemas.gtt import Engine
 from schemas.orders import TradingMode
 
 log = structlog.get_logger("desk")
@@ -260,9 +261,9 @@ class Session:
         for account, runtime in self.desk.here.runtime.items():
             for window in runtime.budget.remaining(clock.now_ms()):
                 metrics.ORDER_BUDGET.labels(account.value, f"{window.seconds:g}").set(window.for_all)
-        engines = [gtt.state.gtt.engine.value for gtt in book.gtts.values() if gtt.state.gtt.live]
-        for engine in ("ours", "venue"):
-            metrics.LIVE_GTTS.labels(engine).set(engines.count(engine))
+        engines = book.engines()
+        for engine in (Engine.OURS, Engine.VENUE):
+            metrics.LIVE_GTTS.labels(engine.value).set(engines.get(engine, 0))
 
     # gtt.calls.Inputs
 

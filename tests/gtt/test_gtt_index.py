@@ -54,6 +54,7 @@ def test_what_is_due_is_what_a_look_at_all_would_find(script: list[Any]) -> None
         assert set(index.live()) == alive
         assert set(index.live("NSE_EQ|a")) == alive & {"a"}
         assert set(index.called()) == called
+        assert index.engines.total() == len(alive)
 
 
 def test_thousands_that_wait_are_not_looked_at() -> None:
