@@ -66,6 +66,7 @@ class Publisher:
         self._unsure: _Commit | None = None
         self._touched: list[tuple[int, Touched]] = []
         self._extra: list[Output] = []
+        self._turn = asyncio.Lock()
         self._number = 0
         self._told_s = 0.0
         self._prices: dict[str, Any] = {}
@@ -115,7 +116,11 @@ class Publisher:
                 self.due.set()
 
     async def publish(self) -> None:
-        """Everything that waits; and once a second what moves by itself."""
+        """Everything that waits; and once a second what moves by itself. One at a time: a commit has its number."""
+        async with self._turn:
+            await self._publish()
+
+    async def _publish(self) -> None:
         await self._carry_through()
         now_s = clock.monotonic_s()
         regular = now_s - self._told_s >= _EVERY_S
