@@ -79,7 +79,7 @@ class Inputs(Protocol):
 class Calls:
     """Writes that were handed over are carried through; `settled` waits for them.
 
-    One that cannot leave within `leave_s` of its decision does not leave at all (docs/decisions/0013): by then another
+    One that cannot leave within `leave_s` of its decision does not leave at all (docs/decisions/0014): by then another
     process may have taken over, asked, and sent it again.
     """
 

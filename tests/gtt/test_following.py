@@ -138,7 +138,8 @@ STEPS = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(STEPS)
 def test_in_the_end_everything_needed_is_followed_whatever_others_did(steps: list[Any]) -> None:
-    feed, carried = Feed(), set()
+    feed = Feed()
+    carried: set[str] = set()
     for what, value in steps:
         if what == "look":
             feed.look({A, B}, value)
