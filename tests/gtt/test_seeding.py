@@ -32,10 +32,10 @@ async def test_todays_quotes_of_all_shards_are_on_the_board_with_their_own_times
         old, none = a_quote(OLD, 5.0, now_ms - 2 * DAY_MS), a_quote("NSE_EQ|NONE", None, now_ms)
         await bus.packet(("HSET", streams.quotes(0), OLD, orjson.dumps(old), "NSE_EQ|NONE", orjson.dumps(none)))
         assert await seed(bus, 2, board) == {KEY: now_ms - 1, OTHER: now_ms - 2}
-    quote = board.quote(KEY)
-    assert quote is not None
-    assert (quote.price, quote.ts_ms, quote.ltt_ms) == (Decimal("100.5"), now_ms - 1, now_ms - 501)
-    assert (quote.bid, quote.ask, quote.cp) == (100.0, None, 99.0)
+    known = board.quote(KEY)
+    assert known is not None
+    assert (known.price, known.ts_ms, known.ltt_ms) == (Decimal("100.5"), now_ms - 1, now_ms - 501)
+    assert (known.bid, known.ask, known.cp) == (100.0, None, 99.0)
     assert board.quote(OLD) is board.quote("NSE_EQ|NONE") is None
 
 
