@@ -81,7 +81,7 @@ def rules(place: Town, target: float, stop: float) -> list[dict[str, Any]]:
 
 async def enters_and_leaves(place: Town, ear: Ear, engine: str) -> None:
     """The market reaches the entry, then an exit that was brought near."""
-    body = {
+    body: dict[str, Any] = {
         "type": "MULTIPLE", "quantity": _UNITS, "product": "I", "rules": rules(place, _FAR, -_FAR),
         "instrument_token": RELIANCE, "transaction_type": "BUY", "engine": engine,
     }  # fmt: skip

@@ -35,7 +35,7 @@ from schemas.ticks import TickBatch
 
 #: Facts that come by the clock: a point that is named after them would be another one each time.
 _BY_THE_CLOCK: Final = {"marked", "funds_seen", "day_opened", "alert"}
-_STUBBORN_S: Final = 0.05  # then it is told again
+_STUBBORN_S: Final = 2.0  # for closing what is open; then they are told again
 _MANY: Final = ((1.0, 1_000), (60.0, 50_000), (1800.0, 1_000_000))
 
 
@@ -84,7 +84,7 @@ class Power:
         self.gone.set()
 
     async def clear_away(self) -> None:
-        """End all tasks of this life. None of them has a say."""
+        """End all tasks of this life. None of them has a say; but what they have opened is closed."""
         while left := [task for task in self._tasks if not task.done()]:
             for task in left:
                 task.cancel()

@@ -129,8 +129,25 @@ async def everything_goes(life: Life) -> None:
     await life.until_halted(False)
 
 
+async def starts(life: Life) -> None:
+    """The power goes, and goes again while the next process starts on what is there."""
+    waits = await life.place("BUY", _UNITS, life.price("-3"))
+    assert waits["ok"], waits
+    await life.tell("gtt.place", body=gtt(rule("ENTRY", life.price("-3"), "BELOW"), rule("STOPLOSS", life.price("-5"))))
+    await life.tell("order.place", **market("BUY"))
+    life.fall(life.next_point)
+    await life.until_held(_UNITS)
+    cancelled = await life.ask("order.cancel_all")
+    assert cancelled["ok"], cancelled
+    assert (await life.ask("position.exit"))["ok"]
+
+
+def market(side: str) -> dict[str, Any]:
+    return {"instrument_token": RELIANCE, "transaction_type": side, "quantity": _UNITS, "order_type": "MARKET"}
+
+
 SCENES: Final[dict[str, Scene]] = {
-    each.__name__: each for each in (clicks, signals, guarded, left_to_the_venue, everything_goes)
+    each.__name__: each for each in (clicks, signals, guarded, left_to_the_venue, everything_goes, starts)
 }
 
 
@@ -143,13 +160,13 @@ async def test_a_power_cut_at_any_point_loses_nothing_and_doubles_nothing(
         await play(life, scene)  # the first one warms up
         await play(life, scene)
         points = list(life.power.passed)
-        missed = []
-        for point in chosen(points, f"{venue} {scene}"):
-            cuts = life.cuts
+        wanted = chosen(points, f"{venue} {scene}")
+        for point in wanted:
             await play(life, scene, point)
-            if life.cuts == cuts:
-                missed.append(point)
-        assert life.cuts >= _POINTS // 2, missed
+        await life.quiet(compared=True)
+        await life.compare()
+        missed = [point for point in wanted if point not in life.cuts]
+        assert len(missed) <= len(wanted) // 2, missed  # what happens at once happens in another order now and then
 
 
 def chosen(points: list[str], name: str) -> list[str]:
@@ -160,7 +177,8 @@ def chosen(points: list[str], name: str) -> list[str]:
 
 
 async def play(life: Life, scene: str, point: str = "") -> None:
-    life.arm(point)
+    life.next_point = point
+    life.arm("" if scene == starts.__name__ else point)
     try:
         await SCENES[scene](life)
         await life.quiet()
