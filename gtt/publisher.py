@@ -64,6 +64,8 @@ class Publisher:
         self._places = dict(known.places)
         self._told_places = dict(known.places)
         self._unsure: _Commit | None = None
+        self._slow = {streams.ticks(shard) for shard in range(here.settings.teji_shards)}
+        self._moved_on = False  # something else than ticks is decided further
         self._touched: list[tuple[int, Touched]] = []
         self._extra: list[Output] = []
         self._turn = asyncio.Lock()
@@ -89,11 +91,13 @@ class Publisher:
     # What is handed over
 
     def add(self, n: int, touched: list[tuple[int, Touched]], places: dict[str, str]) -> None:
-        """In the journal up to `n`, and inputs decided up to `places`."""
+        """In the journal up to `n`, with what was captured of it, and inputs decided up to `places`. How far ticks are
+        looked at is told once a second, with the accounts."""
         self._n = max(self._n, n)
         self._touched += touched
+        self._moved_on |= any(self._places.get(at) != place and at not in self._slow for at, place in places.items())
         self._places |= places
-        if touched or places:
+        if touched or self._moved_on:
             self.due.set()
 
     def tell(self, output: Output) -> None:
@@ -126,7 +130,8 @@ class Publisher:
         regular = now_s - self._told_s >= _EVERY_S
         if regular:
             self._told_s = now_s
-        while self._touched or self._extra or self._places != self._told_places or regular:
+        while self._touched or self._extra or self._moved_on or regular:
+            self._moved_on = False
             touched = publishing.latest(self._touched)
             now, self._touched = touched[:_ENTRIES_MAX], touched[_ENTRIES_MAX:]
             extra, self._extra = self._extra[:_ENTRIES_MAX], self._extra[_ENTRIES_MAX:]
@@ -175,5 +180,6 @@ class Publisher:
                 name, price = f"{mode.value}|{key}", self._here.price(position.instrument)
                 if position.quantity and self._prices.get(name) != price:
                     self._prices[name] = price
-                    telling.position(f"{self._n}.{self._here.now_ms}", name)
+                    if (shown := publishing.position_of(self._here, name)) is not None:
+                        telling.position(f"{self._n}.{self._here.now_ms}", name, shown)
         telling.accounts(self._here.book.halted)

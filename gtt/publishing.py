@@ -32,25 +32,26 @@ class Telling:
         self.gone: dict[str, list[str]] = {}
 
     def add(self, n: int, touched: Touched) -> None:
-        book = self._here.book
+        """What was captured."""
+        if touched.body is None:
+            return  # it is no more, or is told once a second
         match touched.what:
-            case "order" if touched.key in book.orders:
-                self._entry(n, EntryKind.ORDER, streams.BOOK_ORDERS, touched.key, book.orders[touched.key].order)
-            case "gtt" if touched.key in book.gtts:
-                gtt = book.gtts[touched.key].state.gtt
-                self._entry(n, EntryKind.GTT, streams.BOOK_GTTS, touched.key, gtt)
+            case "order":
+                self._entry(n, EntryKind.ORDER, streams.BOOK_ORDERS, touched.key, touched.body)
+            case "gtt":
+                self._entry(n, EntryKind.GTT, streams.BOOK_GTTS, touched.key, touched.body)
             case "fill":
                 self._entry(n, EntryKind.FILL, streams.BOOK_FILLS, touched.key, touched.body)
             case "refused":
                 self._entry(n, EntryKind.REFUSED, "", touched.key, touched.body)
             case "position":
-                self.position(str(n), touched.key)
-            case "reply" if touched.key in book.commands:
-                self._reply(book.commands[touched.key])
+                self.position(str(n), touched.key, touched.body)
+            case "reply":
+                self._reply(*touched.body)
             case "alert":
-                self.event(EventKind.ALERT, touched.key, touched.body or {}, n)
+                self.event(EventKind.ALERT, touched.key, touched.body, n)
             case "strategy":
-                self._field(streams.BOOK_STRATEGIES, touched.key, strategy_of(self._here, touched.key))
+                self._field(streams.BOOK_STRATEGIES, touched.key, touched.body)
             case "gone":
                 key = {"order": streams.BOOK_ORDERS, "gtt": streams.BOOK_GTTS, "fill": streams.BOOK_FILLS}
                 key["position"] = streams.BOOK_POSITIONS
@@ -68,21 +69,18 @@ class Telling:
     def _field(self, key: str, name: str, model: Any) -> None:
         self.hashes.setdefault(key, {})[name] = model.model_dump_json()
 
-    def position(self, entry_id: str, name: str) -> None:
-        position = position_of(self._here, name)
-        if position is not None:
-            data = position.model_dump_json()
-            fields = {"id": f"{entry_id}-position-{name}", "kind": EntryKind.POSITION.value, "data": data}
-            self.outputs.append(Output(streams.ORDERS, fields))
-            self.hashes.setdefault(streams.BOOK_POSITIONS, {})[name] = data
+    def position(self, entry_id: str, name: str, position: Position) -> None:
+        data = position.model_dump_json()
+        fields = {"id": f"{entry_id}-position-{name}", "kind": EntryKind.POSITION.value, "data": data}
+        self.outputs.append(Output(streams.ORDERS, fields))
+        self.hashes.setdefault(streams.BOOK_POSITIONS, {})[name] = data
 
     def accounts(self, halted: str) -> None:
         for mode in self._here.venues:
             self._field(streams.BOOK_ACCOUNTS, mode.value, account_of(self._here, mode, halted))
 
-    def _reply(self, held: CommandRecord) -> None:
-        decision = decision_of(self._here, held)
-        words = decision.reason or f"{held.told.what} done"
+    def _reply(self, decision: Decision, what: str) -> None:
+        words = decision.reason or f"{what} done"
         self.event(EventKind.REPLY, words, decision.model_dump(mode="json"), 0)
 
     def event(self, kind: EventKind, message: str, data: Mapping[str, Any], n: int) -> None:
@@ -91,6 +89,30 @@ class Telling:
         if n:
             fields["id"] = f"{NAME}-{n}"
         self.outputs.append(Output(streams.EVENTS, fields))
+
+
+def captured(here: Here, touched: Iterable[tuple[int, Touched]]) -> list[tuple[int, Touched]]:
+    """As things stand now, which the journal is about to know; what is decided afterwards is not told with it."""
+    return [(n, one._replace(body=_body(here, one))) for n, one in touched]
+
+
+def _body(here: Here, touched: Touched) -> Any:
+    book, key = here.book, touched.key
+    match touched.what:
+        case "order":
+            return book.orders[key].order if key in book.orders else None
+        case "gtt":
+            return book.gtts[key].state.gtt if key in book.gtts else None
+        case "position":
+            return position_of(here, key)
+        case "reply":
+            held = book.commands.get(key)
+            return (decision_of(here, held), held.told.what) if held is not None else None
+        case "strategy":
+            return strategy_of(here, key)
+        case "alert":
+            return touched.body or {}
+    return touched.body
 
 
 def latest(touched: Iterable[tuple[int, Touched]]) -> list[tuple[int, Touched]]:

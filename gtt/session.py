@@ -30,7 +30,7 @@ from gtt.follower import Follower
 from gtt.intake import Intake
 from gtt.journal import Journal
 from gtt.publisher import Known, Publisher
-from gtt.publishing import NAME
+from gtt.publishing import NAME, captured
 from gtt.scene import MarketScene
 from gtt.ticking import Fed, Ticking
 from gtt.touched import Touched
@@ -90,7 +90,7 @@ class Session:
         """`untold`: what the journal has and nobody was told."""
         book = self.desk.book
         await self.publisher.open()
-        self.publisher.add(book.n, untold, {})
+        self.publisher.add(book.n, captured(self.desk.here, untold), {})
         self.desk.halt(clock.now_ms(), await halted(self._bus))
         self.desk.start(clock.now_ms())
         self._wake.set()
@@ -144,12 +144,13 @@ class Session:
             self.desk.pump(decided_ms)
             self._wake.clear()
             taken = self.desk.take()
+            news = captured(self.desk.here, taken.touched)
             places = {**self.intake.decided(), **self._ticking.written_down}
             if taken.rows:
                 await self._journal.append(taken.rows)
             self._perform(taken.effects, Moment(decided_s, decided_ms))
             n = taken.rows[-1].n if taken.rows else self.publisher.told
-            self.publisher.add(n, taken.touched, places)
+            self.publisher.add(n, news, places)
             self._flushed.set()
 
     def _perform(self, effects: list[Effect], decided: Moment) -> None:
