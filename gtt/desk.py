@@ -26,6 +26,7 @@ from gtt import (
     desk_exits,
     desk_gtts,
     desk_orders,
+    desk_orphans,
     desk_signals,
     desk_venue_gtts,
     facts,
@@ -255,6 +256,7 @@ class Desk:
         """Once a second: what needs no haste."""
         here = self._at(now_ms)
         desk_exits.square_off(here)
+        desk_orphans.mind(here)
         for mode in here.venues:
             self._mark(mode)
         self._settle()

@@ -106,6 +106,7 @@ class Here:
     crossings: dict[str, Crossing] = field(default_factory=dict)  # of entries, while the books are compared
     margins: dict[str, Decimal | None] = field(default_factory=dict)  # by intent; none: the venue would not say
     asking_margin: set[str] = field(default_factory=set)
+    orphans: dict[str, int] = field(default_factory=dict)  # GTTs at a venue whose position is gone, since when
     following: Following = field(default_factory=Following)
     bands: Bands = field(default_factory=Bands)
     decided: set[str] = field(default_factory=set)  # intents of long ago, which the book has forgotten

@@ -49,7 +49,7 @@ def at(world: World, minutes_before: float) -> None:
     on = sessions.trading_date(START_MS)
     end_ms = square_off_ms(KEY, SHARE, I, on, {I: 0}, always=False)
     assert end_ms is not None
-    world.market.market_ms = lambda now_ms: end_ms - int(minutes_before * 60_000)  # noqa: ARG005  # type: ignore[method-assign]
+    world.market.market_ms = lambda now_ms: end_ms - int(minutes_before * 60_000)  # type: ignore[method-assign]
 
 
 def plans(world: World) -> list[tuple[str | None, str]]:
