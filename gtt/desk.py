@@ -245,7 +245,7 @@ class Desk:
                 runtime.trades_ts, runtime.asking_trades = 0, True
                 here.want(AskTrades(mode))
         desk_gtts.write_down(here)
-        desk_gtts.due(here)
+        desk_gtts.due(here, market_known=market_known)
         desk_orders.ask(here)
         desk_venue_gtts.ask(here)
         desk_exits.leftovers(here)

@@ -247,10 +247,11 @@ def _concerns(state: GttState | None, order: Order) -> bool:
     return same != (order.status, order.filled_quantity, order.price, order.quantity) or bool(child.asked_ts)
 
 
-def due(here: Here) -> None:
-    """Timers and ends of validity, of all GTTs that live."""
+def due(here: Here, *, market_known: bool) -> None:
+    """Timers and ends of validity, of all GTTs that live. Validity ends by the market's clock: until the feed has told
+    it, after a start, nothing expires."""
     book = here.book
-    for record in book.ended_gtts(here.market_ms):
+    for record in book.ended_gtts(here.market_ms) if market_known else ():
         event = gtt_state.Expire(here.now_ms, here.market_ms)
         step(here, record.state.gtt.gtt_order_id, event, "its validity is over")
         book.index_gtt(record)

@@ -114,7 +114,7 @@ async def run(
                 known = Known(await bus.get(streams.state(NAME, SHARD)))
                 book, untold = await book_of.load(known.n)
                 log.info("journal", facts=book.n, untold=len(untold), orders=len(book.orders), gtts=len(book.gtts))
-                seeded = await seed(bus, settings.teji_shards, prices)
+                seeded = await seed(bus, settings.teji_shards, prices, known.places)
                 session = Session(
                     settings, bus, writer(worker, lease), book_of, opened, scene, prices, book, known, quotes
                 )
