@@ -27,17 +27,20 @@ from market.instruments import Instrument, Universe
 from schemas import streams
 from schemas.errors import Unavailable
 from schemas.gtt import Gtt
-from schemas.orders import FINAL, Order, OrderStatus, TradingMode
+from schemas.orders import FINAL, Order, OrderStatus
 from schemas.ticks import LEVEL, TICK, pack
 from sim.exchange import Exchange
 from sim.faults import FaultRequest
 from tests.brokers.paper_market import tick
+from tests.conftest import settings_in
+from tests.end_to_end.processes import Process, processes
 from tests.gtt.power import Power, PoweredBus, PoweredJournal, PoweredPaper, PoweredWriter, powered_venues
 from tests.sim.simtools import RELIANCE, served
 
 DEADLINE_S: Final = 20.0
 #: How late a request arrives that was on its way when the power went: after the next process has begun to ask.
 _LATE_MS: Final = 300
+_STRATEGIES: Final = '[strategy.ema]\nmode = "live"\nsizer = "fixed"\nsize = 10\nduplicates = true\n'
 _PULSE_S: Final = 0.1
 _DEPTH: Final = 100_000
 _STEP: Final = Decimal("0.5")  # a multiple of the tick
@@ -140,6 +143,9 @@ class Life:
         """Cut now; and the next life at this point, counted from its start."""
         self._armed_next = then_at
         self.power.cut("now")
+
+    def end(self) -> None:
+        self._over.set()
 
     # The market
 
@@ -368,13 +374,37 @@ def _array(rows: Any, kind: Any) -> Any:
 
 @contextlib.asynccontextmanager
 async def living(redis_url: str, postgres_url: str, home: Path, venue: str) -> AsyncIterator[Life]:
+    """With the worker inside of the test, where its power can be cut."""
+    async with _around(redis_url, postgres_url, home, venue) as life:
+        worker = asyncio.create_task(life.live())
+        try:
+            yield life
+            life.end()
+            await asyncio.wait_for(worker, DEADLINE_S)
+        finally:
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def living_apart(redis_url: str, postgres_url: str, home: Path) -> AsyncIterator[tuple[Life, Process]]:
+    """With the worker as a process, at the simulated exchange."""
+    async with _around(redis_url, postgres_url, home, "upstox") as life:
+        given = {name.upper(): str(value) for name, value in _terms("upstox", life.exchange).items()}
+        env = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_url, "TEJI_HOME": str(home), **given}
+        async with processes(env, home.parent, "gtt") as running:
+            yield life, running["gtt"]
+
+
+@contextlib.asynccontextmanager
+async def _around(redis_url: str, postgres_url: str, home: Path, venue: str) -> AsyncIterator[Life]:
     async with contextlib.AsyncExitStack() as stack:
         exchange = None
-        more: dict[str, Any] = {"teji_mode": TradingMode.PAPER}
         if venue == "upstox":
             exchange = await stack.enter_async_context(served(clock="open", start=None, record=False))
-            more = {"teji_mode": TradingMode.LIVE, "upstox_api_url": exchange.url, "upstox_order_url": exchange.url}
-        settings = _settings(redis_url, postgres_url, home, **more)
+        _furnish(home)
+        urls = {"redis_url": redis_url, "database_url": postgres_url}
+        settings = settings_in(home, **urls, **_terms(venue, exchange))
         bus = await stack.enter_async_context(Bus.open(redis_url, "test"))
         pool = await stack.enter_async_context(postgres.open_pool(postgres_url))
         life = Life(settings, bus, pool, exchange)
@@ -383,26 +413,27 @@ async def living(redis_url: str, postgres_url: str, home: Path, venue: str) -> A
             tokens.save(exchange.auth.token(exchange.now_ms()))
             life.judge = await stack.enter_async_context(UpstoxOrders.open(settings, tokens))
         life.shown = life.price()
-        worker, pulse = asyncio.create_task(life.live()), asyncio.create_task(life.pulse())
+        pulse = asyncio.create_task(life.pulse())
         try:
             yield life
-            life._over.set()
-            await asyncio.wait_for(worker, DEADLINE_S)
         finally:
-            for task in (worker, pulse):
-                task.cancel()
-            await asyncio.gather(worker, pulse, return_exceptions=True)
+            pulse.cancel()
+            await asyncio.gather(pulse, return_exceptions=True)
 
 
-def _settings(redis_url: str, postgres_url: str, home: Path, **more: Any) -> Settings:
-    from tests.conftest import settings_in
-
+def _furnish(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
-    (home / "strategies.toml").write_text(
-        '[strategy.ema]\nmode = "live"\nsizer = "fixed"\nsize = 10\nduplicates = true\n'
-    )
-    return settings_in(
-        home, redis_url=redis_url, database_url=postgres_url, teji_calendar="always", teji_unknown_s=0.6,
-        teji_reconcile_s=0.5, teji_lease_s=2.0, teji_capital=1_000_000_000, teji_risk_position=1, teji_risk_trade=1,
-        teji_risk_trades=100_000, teji_paper_latency_ms=5, teji_order_timeout_s=3, teji_feed_ping_s=5, **more,
-    )  # fmt: skip
+    (home / "strategies.toml").write_text(_STRATEGIES)
+
+
+def _terms(venue: str, exchange: Exchange | None) -> dict[str, Any]:
+    """Settings, by their names. Short times, and nothing forbidden for its size."""
+    terms: dict[str, Any] = {
+        "teji_calendar": "always", "teji_unknown_s": 0.6, "teji_reconcile_s": 0.5, "teji_lease_s": 2.0,
+        "teji_capital": 1_000_000_000, "teji_risk_position": 1, "teji_risk_trade": 1, "teji_risk_trades": 100_000,
+        "teji_paper_latency_ms": 5, "teji_order_timeout_s": 3, "teji_feed_ping_s": 5, "teji_mode": "paper",
+    }  # fmt: skip
+    if exchange is not None:
+        urls = dict.fromkeys(("upstox_api_url", "upstox_order_url", "upstox_assets_url"), exchange.url)
+        terms |= {"teji_mode": "live", "teji_order_budget": "10,500,2000", **urls}
+    return terms

@@ -5,6 +5,7 @@ else so many, chosen evenly by `TEJI_KILL_SEED`. One worker after the other live
 hold, so a later scene is played on the remains of the earlier ones.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -15,13 +16,14 @@ from typing import Any, Final
 import pytest
 
 from schemas import streams
-from tests.gtt.power_life import Life, living
+from tests.gtt.power_life import Life, living, living_apart
 from tests.sim.simtools import RELIANCE
 
 _ALL: Final = bool(os.environ.get("TEJI_KILL_ALL"))
 _SEED: Final = int(os.environ.get("TEJI_KILL_SEED", "1"))
 _ONLY: Final = os.environ.get("TEJI_KILL_ONLY", "")  # the points that have these words in their names
 _POINTS: Final = 7  # of a scene
+_KILLS: Final = 2  # of a process
 _UNITS: Final = 10
 
 Scene = Callable[[Life], Awaitable[None]]
@@ -168,6 +170,27 @@ async def test_a_power_cut_at_any_point_loses_nothing_and_doubles_nothing(
         await life.compare()
         missed = [point for point in wanted if point not in life.cuts]
         assert len(missed) <= len(wanted) // 2, missed  # what happens at once happens in another order now and then
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_process_that_is_killed_at_random_loses_nothing_and_doubles_nothing(
+    redis_url: str, postgres_url: str, tmp_path: Path, seed: int
+) -> None:
+    rng = Random(seed)
+    async with living_apart(redis_url, postgres_url, tmp_path / "home") as (life, process):
+
+        async def kill() -> None:
+            while process.kills < _KILLS:
+                await asyncio.sleep(rng.uniform(0.5, 2.5))
+                await asyncio.to_thread(process.kill)
+
+        killing = asyncio.create_task(kill())
+        while not killing.done():
+            await play(life, rng.choice(("clicks", "signals", "guarded", "left_to_the_venue")))
+        killing.result()
+        await play(life, "clicks")
+        await life.quiet(compared=True)
+        await life.compare()
 
 
 def chosen(points: list[str], name: str) -> list[str]:
