@@ -58,6 +58,9 @@ class Ticking:
         self._fed = fed
         self._wake = wake
         self._read_to = {streams.ticks(shard): places.get(streams.ticks(shard), "") for shard in range(shards)}
+        self._began_ms = clock.now_ms()
+        # What was read before a GTT took its last step it has seen; as the journal has it, before anything happens now.
+        self._stepped = {gtt_id: record.state.gtt.ts for gtt_id, record in desk.book.gtts.items()}
         self.written_down: dict[str, str] = dict(places)  # up to here all that ticks moved is in facts
 
     def write_down(self) -> None:
@@ -113,9 +116,15 @@ class Ticking:
             late = now_ms - order(entry_id)[0] > _LATE_MS
             crossed = False
             for crossing in self._board.update(batch.rec):
+                if self._is_past(crossing.gtt_id, order(entry_id)[0]):
+                    continue
                 self._desk.crossed(now_ms, crossing, batch.rx, late)
                 crossed = True
             if crossed:
                 self._wake.set()
         for venue in self._fed:
             venue.feed(batch)
+
+    def _is_past(self, gtt_id: str, told_ms: int) -> bool:
+        """A tick that is read again, of before the GTT was as it is: before its entry was filled, its stop moved."""
+        return told_ms < self._began_ms and told_ms < self._stepped.get(gtt_id, 0)
