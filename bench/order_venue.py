@@ -167,6 +167,7 @@ class Rest:
             "/v2/order/history": lambda q: [o for o in self._orders if [o["tag"]] == q.get("tag")],
             "/v2/order/trades/get-trades-for-day": lambda _: [_trade(order) for order in self._orders],
             "/v2/portfolio/short-term-positions": lambda _: self._positions(),
+            "/v2/market-quote/quotes": lambda q: {key: _quote(key) for key in q["instrument_key"][0].split(",")},
             "/v3/user/get-funds-and-margin": lambda _: {"available_to_trade": {"total": 1e12}},
             "/v2/user/profile": lambda _: {"user_id": "BENCH", "is_active": True},
             "/bench/arrived": lambda _: self._ladder.arrived,
@@ -239,6 +240,11 @@ def _now() -> str:
 
 def _nothing(_: dict[str, list[str]]) -> list[Any]:
     return []
+
+
+def _quote(key: str) -> dict[str, Any]:
+    """The price limits of the day, which nothing here comes near."""
+    return {"instrument_token": key, "lower_circuit_limit": RUNG, "upper_circuit_limit": 1e6}
 
 
 def _trade(order: dict[str, Any]) -> dict[str, Any]:
