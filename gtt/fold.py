@@ -3,7 +3,9 @@
 An illegal step of an order changes nothing and is told as an alert. Pure.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from gtt import facts, fold_accounts, fold_gtts, fold_orders
@@ -68,7 +70,8 @@ def _replied(book: Book, fact: facts.Replied, done: list[Touched]) -> None:
 def _sending(book: Book, fact: facts.Sending, done: list[Touched]) -> None:
     if fact.account is not None:
         account = book.account(fact.account)
-        account.writes = [write for write in account.writes if write[0] > fact.ts - _WRITES_MS]
+        old = bisect_right(account.writes, fact.ts - _WRITES_MS, key=itemgetter(0))
+        del account.writes[:old]
         account.writes.append((fact.ts, fact.reduces))
     _call(book, fact, done)
 

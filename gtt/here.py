@@ -7,7 +7,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Protocol
 
-from brokers.venue import Capabilities, VenueGtt
+from brokers.venue import Capabilities, VenueGtt, VenueOrder
 from bus.settings import Settings
 from gtt.bands import Bands
 from gtt.board import Crossing, Quoted
@@ -80,6 +80,8 @@ class Runtime:
     asking_gtts: bool = False
     gtts_ts: int = 0
     strangers: dict[str, list[VenueGtt]] = field(default_factory=dict)  # told of before we know that they are ours
+    over: dict[str, VenueOrder] = field(default_factory=dict)  # orders, as they were told when nothing was new any more
+    traded: set[tuple[str, str]] = field(default_factory=set)  # order and trade at the venue: taken in
     failed_looks: int = 0
     differing: dict[str, int] = field(default_factory=dict)  # positions that differed last time
     told: set[str] = field(default_factory=set)  # alerts that need no repetition

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Final
 
-from brokers.venue import VenuePosition, VenueTrade
+from brokers.venue import VenueOrder, VenuePosition, VenueTrade
 from gtt import desk_orders, desk_venue_gtts, facts
 from gtt.book import OrderRecord, PositionRecord, key_of
 from gtt.effects import Books
 from gtt.here import Here
 from market import sessions
 from schemas.money import ZERO
-from schemas.orders import OrderStatus, Product, TradingMode
+from schemas.orders import FINAL, OrderStatus, Product, TradingMode
 
 _TWICE: Final = 2
 _SETTLED_MS: Final = 5_000  # an order that the venue has just taken may not be on its book yet
@@ -24,8 +24,7 @@ _SETTLED_MS: Final = 5_000  # an order that the venue has just taken may not be 
 
 def compare(here: Here, books: Books) -> None:
     mode, runtime = books.mode, here.runtime[books.mode]
-    for told in books.orders:
-        desk_orders.told_order(here, mode, told, "order book")
+    _orders(here, mode, books.orders)
     strays = trades(here, mode, books.trades)
     if books.gtts is not None:
         desk_venue_gtts.listed(here, mode, books.gtts, books.asked_ts)
@@ -42,9 +41,27 @@ def compare(here: Here, books: Books) -> None:
     runtime.reconciling = 0 < runtime.look_ts <= here.now_ms  # asked for again while these were read
 
 
+def _orders(here: Here, mode: TradingMode, told: Iterable[VenueOrder]) -> None:
+    """A day's book is long, and most of it is over: what is told again in the same words is passed over."""
+    known, over = here.runtime[mode].over, {}
+    for one in told:
+        if known.get(one.venue_order_id) != one:
+            desk_orders.told_order(here, mode, one, "order book")
+        record = here.book.at_venue(mode, one.venue_order_id) if one.status in FINAL else None
+        if record is not None and not record.live and not record.written_off and not record.untold:
+            over[one.venue_order_id] = one
+    here.runtime[mode].over = over
+
+
 def trades(here: Here, mode: TradingMode, told: Iterable[VenueTrade]) -> list[VenueTrade]:
-    """Take in what is new; returns those of unknown orders."""
-    return [trade for trade in sorted(told, key=lambda one: one.ts) if not desk_orders.told_trade(here, mode, trade)]
+    """Take in what is new; returns those of unknown orders. `told`: all of the day."""
+    listed = {(trade.venue_order_id, trade.trade_id): trade for trade in told}
+    known = here.runtime[mode].traded
+    new = sorted((trade for name, trade in listed.items() if name not in known), key=lambda one: one.ts)
+    strays = [trade for trade in new if not desk_orders.told_trade(here, mode, trade)]
+    stray = {(trade.venue_order_id, trade.trade_id) for trade in strays}
+    here.runtime[mode].traded = listed.keys() - stray
+    return strays
 
 
 def _missing(here: Here, books: Books) -> None:
