@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
+import orjson
+
 from schemas import streams
 from tests.end_to_end.orders_compared import differences
 from tests.end_to_end.orders_storm import Storm, flat
@@ -51,6 +53,8 @@ async def doubles(place: Town) -> list[Any]:
     for _, fields in await place.bus.redis.xrange(streams.COMMANDS):
         commands[fields[b"id"]] += 1
     told = Counter(fields[b"id"] for _, fields in await place.bus.redis.xrange(streams.ORDERS))
-    twice: list[Any] = [each for counts in (commands, told) for each, count in counts.items() if count > 1]
+    events = [fields for _, fields in await place.bus.redis.xrange(streams.EVENTS) if fields[b"kind"] == b"reply"]
+    replies = Counter(orjson.loads(fields[b"data"])["data"]["command"] for fields in events)
+    twice: list[Any] = [each for counts in (commands, told, replies) for each, count in counts.items() if count > 1]
     calls = sum(1 for _, path in place.asked if not path.startswith(("signals", "trading")))
     return twice if len(commands) <= calls else [*twice, f"{len(commands)} commands, {calls} calls"]

@@ -22,7 +22,7 @@ from tests.sim.simtools import RELIANCE
 _ALL: Final = bool(os.environ.get("TEJI_KILL_ALL"))
 _SEED: Final = int(os.environ.get("TEJI_KILL_SEED", "1"))
 _ONLY: Final = os.environ.get("TEJI_KILL_ONLY", "")  # the points that have these words in their names
-_POINTS: Final = 7  # of a scene
+_POINTS: Final = 5  # of a scene: thirty at each venue
 _KILLS: Final = 2  # of a process
 _UNITS: Final = 10
 
