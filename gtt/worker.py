@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -121,6 +122,8 @@ async def run(
                 session.desk.here.decided |= decided
                 session.intake.poison |= poison
                 session.desk.here.following.seeded = seeded
+                gc.collect()
+                gc.freeze()  # a book of thousands of orders is not looked through again and again: that takes long
                 try:
                     await until_done(
                         session.run(over, untold), scene.keep(over), _mind_egress(settings, scene, opened, over)
