@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from brokers.venue import NewGtt, VenueGtt
-from gtt import desk_gtts, facts, gtt_state, machine, venue_gtts
+from gtt import desk_found, desk_gtts, facts, gtt_state, machine, venue_gtts
 from gtt.book import GttRecord
 from gtt.effects import AskGtts, Down, Gone, Nothing, Outcome, Took, Write
 from gtt.facts import What
+from gtt.gtt_change import UNKNOWN
 from gtt.gtt_state import GttState
 from gtt.here import Here
 from schemas.gtt import Gtt, Leg, RuleStatus
@@ -39,6 +40,9 @@ def called(here: Here, write: Write, outcome: Outcome) -> None:
             if write.what is What.MODIFY_GTT and write.gtt is not None:
                 _keep(here, record, _as_asked(record.state.gtt, write.gtt), "changed at the venue")
             runtime.gtts_ts = here.now_ms + _AFTER_MS
+        case Down(code, _) if code == UNKNOWN and write.what is What.CANCEL_GTT and record.cancel_lost:
+            here.emit(facts.Answered(**about))  # it is gone: by our own word, whose answer was lost
+            runtime.gtts_ts = here.now_ms
         case Down(code, words):
             here.emit(facts.TurnedDown(**about, code=code, words=words))
             if write.what is What.PLACE_GTT:
@@ -108,7 +112,20 @@ def listed(here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: in
         if one is not None:
             _take(here, record, one, listed=True)
         elif gtt.created_at // 1000 < asked_ts - venue_gtts.SKEW_MS and record.call is None:
-            _keep(here, record, venue_gtts.absent(gtt, _orders(here, mode), now_ms=here.market_ms), "not listed")
+            _not_listed(here, record)
+        else:  # it may have been made while the list was: the next one will say
+            here.runtime[mode].gtts_ts = here.runtime[mode].gtts_ts or here.now_ms + venue_gtts.SKEW_MS
+
+
+def _not_listed(here: Here, record: GttRecord) -> None:
+    """It is over: how it ended, its orders say. They have to be known first."""
+    gtt = record.state.gtt
+    runtime = here.runtime[gtt.mode]
+    if runtime.reconciling:
+        runtime.gtts_ts = here.now_ms + _ASK_MS
+        return
+    gtt = desk_found.with_its_orders(here, gtt)
+    _keep(here, record, venue_gtts.absent(gtt, _orders(here, gtt.mode), now_ms=here.market_ms), "not listed")
 
 
 def seen(here: Here, mode: TradingMode, told: VenueGtt) -> None:
@@ -146,21 +163,25 @@ def _take(here: Here, record: GttRecord, told: VenueGtt, *, listed: bool) -> Non
         known = here.book.at_venue(gtt.mode, rule.order_id)
         if known is None:
             here.look_soon(gtt.mode)
+            desk_found.remember(here, gtt, rule.order_id, rule.strategy)
         elif known.order.gtt_id != gtt.gtt_order_id:
-            _link(here, gtt, known.order.order_id, rule.strategy)
+            desk_found.link(here, gtt, known.order.order_id, rule.strategy)
     _keep(here, record, venue_gtts.merge(gtt, told, _orders(here, gtt.mode), listed=listed), "told by the venue")
 
 
 def order_changed(here: Here, order_id: str) -> None:
     """How far a GTT of the venue has got, its orders say."""
     held = here.book.orders.get(order_id)
+    gtt = None
+    if held is not None and held.foreign and not held.order.gtt_id:
+        gtt = desk_found.known_now(here, held.order)
     record = here.book.gtts.get(held.order.gtt_id) if held is not None and held.order.gtt_id else None
     if record is None:
         return
     if record.ours:
         _guard_works(here, record)
     else:
-        gtt = record.state.gtt
+        gtt = gtt or record.state.gtt
         _keep(here, record, venue_gtts.by_orders(gtt, _orders(here, gtt.mode)), "its order")
 
 
@@ -185,19 +206,6 @@ def _keep(here: Here, record: GttRecord, gtt: Gtt, why: str) -> None:
     _guard(here, state)
     if was_live and not gtt.live:
         _say_what_is_left(here, gtt)
-
-
-def _link(here: Here, gtt: Gtt, order_id: str, leg: Leg) -> None:
-    here.emit(
-        facts.Linked(
-            ts=here.now_ms,
-            account=gtt.mode,
-            order_id=order_id,
-            gtt_id=gtt.gtt_order_id,
-            strategy=gtt.strategy,
-            reduces=leg is not Leg.ENTRY,
-        )
-    )
 
 
 # Guards of what the venue does not protect yet
@@ -312,13 +320,9 @@ def _has_an_order(here: Here, record: GttRecord, sent_ts: int) -> bool:
     has asked for, is all that tells of it. Then it was placed, and is not placed again."""
     gtt = record.state.gtt
     wanted = (gtt.mode, gtt.instrument, gtt.transaction_type, gtt.quantity, gtt.product)
-    for held in here.book.orders.values():
-        order = held.order
-        fits = (order.mode, order.instrument, order.side, order.quantity, order.product) == wanted
-        if not held.foreign or order.gtt_id or not fits or order.created_ts < sent_ts - venue_gtts.SKEW_MS:
-            continue
+    for order in desk_found.unasked(here, wanted, sent_ts - venue_gtts.SKEW_MS):
         here.emit(facts.Found(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, venue_gtt_id=""))
-        _link(here, gtt, order.order_id, Leg.ENTRY)
+        desk_found.link(here, gtt, order.order_id, Leg.ENTRY)
         gtt = record.state.gtt
         entry = {"order_id": order.order_id}
         rules = tuple(r.model_copy(update=entry) if r.strategy is Leg.ENTRY else r for r in gtt.rules)

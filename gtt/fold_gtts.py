@@ -45,6 +45,7 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
         record.attempt = fact.attempt
         record.call = Call(what=fact.what, attempt=fact.attempt, sent_ts=fact.ts)
     elif isinstance(fact, facts.Lost):
+        record.cancel_lost = record.cancel_lost or fact.what is What.CANCEL_GTT
         if record.call is not None:
             record.call = record.call.model_copy(update={"lost": True, "arrival_ts": fact.arrival_ts})
     elif isinstance(fact, facts.NotSent):

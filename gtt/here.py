@@ -21,6 +21,7 @@ from gtt.ledger import Ledger
 from gtt.limits import Limits
 from market import sessions
 from market.instruments import Instrument
+from schemas.gtt import Leg
 from schemas.orders import TradingMode
 
 
@@ -82,6 +83,7 @@ class Runtime:
     strangers: dict[str, list[VenueGtt]] = field(default_factory=dict)  # told of before we know that they are ours
     over: dict[str, VenueOrder] = field(default_factory=dict)  # orders, as they were told when nothing was new any more
     traded: set[tuple[str, str]] = field(default_factory=set)  # order and trade at the venue: taken in
+    unlinked: dict[str, tuple[str, Leg]] = field(default_factory=dict)  # venue's order id -> GTT it was told to be of
     failed_looks: int = 0
     differing: dict[str, int] = field(default_factory=dict)  # positions that differed last time
     told: set[str] = field(default_factory=set)  # alerts that need no repetition

@@ -16,7 +16,7 @@ from typing import Any, Final
 from brokers.venue import VenueGtt
 from gtt.gtt_state import EXITS, FINAL_RULE
 from schemas.gtt import Gtt, Leg, RuleState, RuleStatus, TriggerType
-from schemas.orders import Order, OrderStatus
+from schemas.orders import Order, OrderStatus, OrderType
 
 RANK: Final[Mapping[RuleStatus, int]] = {
     RuleStatus.SCHEDULED: 0,
@@ -129,6 +129,14 @@ def absent(gtt: Gtt, orders: Orders, *, now_ms: int) -> Gtt:
         for rule in gtt.rules
     )
     return gtt.model_copy(update={"rules": rules, "live": any(rule.status not in FINAL_RULE for rule in rules)})
+
+
+def leg_of(gtt: Gtt, order: Order) -> Leg | None:
+    """Which exit an order is of: a stop is one there too; else the one whose trigger is nearer to its limit."""
+    exits = [rule for rule in gtt.rules if rule.strategy is not Leg.ENTRY]
+    if order.order_type in (OrderType.SL, OrderType.SL_M):
+        exits = [rule for rule in exits if rule.strategy is Leg.STOPLOSS]
+    return min(exits, key=lambda rule: abs(rule.trigger_price - order.price)).strategy if exits else None
 
 
 def unguarded(gtt: Gtt) -> int:
