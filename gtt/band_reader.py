@@ -10,6 +10,7 @@ import structlog
 
 from brokers.upstox import quotes
 from brokers.upstox.auth import TokenStore
+from brokers.upstox.outcome import Denied
 from brokers.upstox.rest import READ_BUDGET, Budget, Rest, http_client
 from brokers.venue import Venue
 from bus import clock
@@ -24,6 +25,7 @@ log = structlog.get_logger("bands")
 _LOOK_S: Final = 0.05
 _BOOK_S: Final = 1.0
 _READ_S: Final = 5.0
+_QUESTIONS_MAX: Final = 40  # until those that are left count as not known
 
 
 class Limited(Protocol):
@@ -70,11 +72,14 @@ class BandReader:
         self._here = here
         self._told = told
         self._booked_s = float("-inf")
+        self._questions = 0
 
     async def run(self, over: asyncio.Event) -> None:
         while not over.is_set():
             if keys := self._due():
+                self._questions = 0
                 await self._ask(keys)
+                self._told()
             await pause(over, _LOOK_S)
 
     def _due(self) -> list[str]:
@@ -89,11 +94,20 @@ class BandReader:
         return [key for key in keys if (found := here.scene.instrument(key)) is not None and not found.is_index]
 
     async def _ask(self, keys: list[str]) -> None:
+        """One instrument that the venue does not know may be why it turns a whole question down: ask in halves."""
         on = self._here.today
+        self._questions += 1
         try:
             async with asyncio.timeout(_READ_S):
                 quoted = await self._source.quoted(keys)
-        except (Unavailable, Rejected, TimeoutError) as error:
+        except (Rejected, Denied) as error:
+            if len(keys) > 1 and self._questions < _QUESTIONS_MAX:
+                await self._ask(keys[: len(keys) // 2])
+                await self._ask(keys[len(keys) // 2 :])
+                return
+            log.warning("no price limits", instruments=len(keys), first=keys[0], reason=str(error))
+            self._here.bands.told(keys, {}, on, clock.now_ms())
+        except (Unavailable, TimeoutError) as error:
             log.warning("no price limits", instruments=len(keys), reason=str(error) or "no answer in time")
             self._here.bands.failed(keys, clock.now_ms())
         else:
@@ -103,4 +117,3 @@ class BandReader:
                 if each.lower is not None and each.upper is not None
             }
             self._here.bands.told(keys, found, on, clock.now_ms())
-        self._told()

@@ -20,6 +20,7 @@ _AGAIN_MS: Final = 5_000  # then twice as long each time
 _AGAIN_MAX_MS: Final = 60_000
 _SILENT_MS: Final = 120_000  # in an open market
 _SILENT_MAX_MS: Final = 1_800_000
+_BACK_MS: Final = 15_000
 _HOPELESS: Final = 4  # asked so often, and no price came
 _FORGET_MS: Final = 60_000
 KEYS_AT_ONCE: Final = 500
@@ -100,6 +101,11 @@ class Following:
             case FeedConnect() | FeedDisconnect():
                 self._off = isinstance(command, FeedDisconnect)
                 self._told.discard("")
+
+    def interrupted(self, now_ms: int) -> None:
+        """The feed was away. Where it is back it tells of every instrument that it carries: who stays silent is not."""
+        for heard in self._heard.values():
+            heard.at_ms = min(heard.at_ms, now_ms - _SILENT_MS + _BACK_MS)
 
     # Entries
 

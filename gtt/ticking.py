@@ -21,7 +21,7 @@ from gtt.publishing import NAME
 from gtt.scene import MarketScene
 from schemas import streams, ticks
 from schemas.errors import Unavailable
-from schemas.ticks import TickBatch
+from schemas.ticks import FeedMark, TickBatch
 
 log = structlog.get_logger("ticks")
 
@@ -111,6 +111,8 @@ class Ticking:
             return
         now_ms = clock.now_ms()
         self._scene.saw(batch, now_ms)
+        if batch.feed == FeedMark.DOWN:
+            self._desk.here.following.interrupted(now_ms)
         if len(batch.rec):
             metrics.TICKS.labels(NAME).inc(len(batch.rec))
             late = now_ms - order(entry_id)[0] > _LATE_MS

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from brokers.upstox.outcome import Denied
 from gtt.band_reader import BandReader
 from gtt.bands import WAIT_MS, Bands
 from gtt.book import Book
@@ -18,7 +19,7 @@ from gtt.desk import Desk
 from schemas.errors import Unavailable
 from schemas.orders import TradingMode
 from tests.conftest import settings_in
-from tests.gtt.fake import CAN, KEY, START_MS, Market, World
+from tests.gtt.fake import CAN, KEY, SHARE, START_MS, Market, World
 
 TODAY, TOMORROW = date(2026, 11, 20), date(2026, 11, 21)
 A, B = "NSE_EQ|A", "NSE_EQ|B"
@@ -104,6 +105,30 @@ async def test_they_are_read_in_the_background(tmp_path: Path, broken: bool) -> 
         await running
     assert venue.asked == [[KEY]]
     assert desk.here.bands.of(KEY, desk.here.today) == (None if broken else LIMITS)
+
+
+class Picky(Venue):
+    """Turns a question down in which one name is wrong."""
+
+    async def quoted(self, keys: Sequence[str]) -> Mapping[str, Limited]:
+        self.asked.append(list(keys))
+        if "NSE_EQ|4" in keys:
+            raise Denied(400, "UDAPI1087", "invalid")
+        return {key: Limited(*LIMITS) for key in keys}
+
+
+async def test_one_wrong_name_does_not_keep_the_others_from_their_limits(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, teji_calendar="always")
+    market = Market(settings)
+    market.instrument = lambda key: SHARE  # type: ignore[method-assign]
+    desk = Desk(Book(), market, settings, {TradingMode.PAPER: CAN})
+    desk.here.now_ms = START_MS
+    keys = [f"NSE_EQ|{number}" for number in range(6)]
+    reader = BandReader(Picky(), desk.here, lambda: None)
+    await reader._ask(keys)
+    known = {key for key in keys if desk.here.bands.of(key, desk.here.today)}
+    assert known == set(keys) - {"NSE_EQ|4"}
+    assert desk.here.bands.due(START_MS, desk.here.today, keys) == []
 
 
 class Limiting(Market):

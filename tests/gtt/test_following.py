@@ -103,6 +103,17 @@ def test_silence_in_an_open_market_is_doubted_and_at_night_it_is_not() -> None:
     assert not feed.told
 
 
+def test_after_an_interruption_silence_is_doubted_soon() -> None:
+    feed = Feed()
+    feed.ts |= {A: 1, B: 1}
+    feed.look({A, B})
+    feed.following.interrupted(feed.now_ms)
+    assert feed.look({A, B}, 10_000) == []
+    feed.ts[A] = 2
+    assert feed.look({A, B}, 6_000) == [B]
+    assert feed.look({A, B}, 6_000) == []
+
+
 def test_a_feed_that_a_person_has_switched_off_stays_off_and_says_what_that_means() -> None:
     feed = Feed()
     feed.ts[A] = 1

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 
 from bus import clock
-from bus.inbox import Output
+from bus.inbox import Output, Value
 from market.instruments import Instrument
 from schemas import streams
 from schemas.gtt import Engine, Gtt, Leg, RuleStatus
@@ -35,7 +35,7 @@ class Desk:
 
     async def signal(self, name: str, strategy: str, on: Instrument, side: str, **more: Any) -> str:
         said = Signal(id=name, strategy=strategy, instrument=on.key, ts=clock.now_ms(), side=SignalSide(side), **more)
-        fields = {"id": name, "strategy": strategy, "instrument": on.key, "ts": said.ts}
+        fields: dict[str, Value] = {"id": name, "strategy": strategy, "instrument": on.key, "ts": said.ts}
         output = Output(streams.SIGNALS, {**fields, "data": said.model_dump_json()})
         await self.here._writer.write([output], now_s=clock.monotonic_s())
         return f"signal:{name}"
