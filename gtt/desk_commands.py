@@ -242,7 +242,9 @@ def _is_decided(here: Here, held: CommandRecord) -> bool:
     told = held.told
     for order_id in told.orders:
         record = here.book.orders.get(order_id)
-        if record is not None and not _is_settled(record, told.what):
+        if record is None:
+            continue
+        if not _is_settled(record, told.what) or _is_doubted(here, record, told.what):
             return False
     return all(desk_gtts.is_decided(here, gtt_id) for gtt_id in told.gtts)
 
@@ -253,6 +255,11 @@ def _is_settled(record: OrderRecord, what: str) -> bool:
     if what == "order.modify":
         return not record.live or record.change is None
     return not record.live or record.cancel_taken or not record.cancel
+
+
+def _is_doubted(here: Here, record: OrderRecord, what: str) -> bool:
+    """A cancellation that is turned down may have been done before: by one whose answer was lost. The books say so."""
+    return what == "order.cancel" and record.live and record.order.order_id in here.asking
 
 
 def _said(here: Here, held: CommandRecord) -> tuple[bool, str, str]:
@@ -268,6 +275,8 @@ def _said(here: Here, held: CommandRecord) -> tuple[bool, str, str]:
         turned_down = record.order.reason and not record.cancel_taken and not record.order.pending
         if turned_down and record.call is None:
             return False, *_code_of(record.order.reason)
+    if told.what == "order.cancel" and records and records[0].order.status is OrderStatus.COMPLETE:
+        return False, "status", "the order was complete before it could be cancelled"
     for gtt_id in told.gtts:
         gtt = here.book.gtts.get(gtt_id)
         if gtt is not None and not gtt.ours and gtt.words:
