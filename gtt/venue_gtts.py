@@ -61,9 +61,11 @@ def merge(gtt: Gtt, told: VenueGtt, orders: Orders, *, listed: bool) -> Gtt:
 
 
 def _merged(rule: RuleState, told: VenueGtt, orders: Orders, *, listed: bool) -> RuleState:
-    if rule.status in FINAL_RULE:
-        return rule
     theirs = next((one for one in told.rules if one.strategy is rule.strategy), None)
+    if rule.status in FINAL_RULE:
+        theirs_id = theirs.order_id if theirs is not None and not rule.order_id else None
+        order = orders.at_venue(theirs_id) if theirs_id else None
+        return rule.model_copy(update={"order_id": order.order_id}) if order else rule
     if theirs is None:  # changed away, where the telling is one of now
         gone = {"status": RuleStatus.CANCELLED, "message": "taken away by a change"}
         return rule.model_copy(update=gone) if listed else rule

@@ -137,6 +137,15 @@ def test_what_the_venue_leaves_without_a_guard_is_counted() -> None:
     assert unguarded(merge(gtt, armed, known(part), listed=False)) == 0
 
 
+def test_the_order_of_an_entry_that_is_done_may_be_known_later() -> None:
+    gtt = ours()
+    done = telling(gtt, ENTRY=(S.COMPLETED, "v1"), TARGET=S.PENDING, STOPLOSS=S.PENDING)
+    early = merge(gtt, done, known(), listed=True)
+    assert (early.rules[0].status, early.rules[0].order_id, early.entered) == (S.COMPLETED, None, 0)
+    bought = order("v1", OrderStatus.COMPLETE, 75)
+    assert merge(early, done, known(bought), listed=True).entered == 75
+
+
 def test_a_lost_one_is_found_by_what_it_is() -> None:
     gtt = ours()
     told = telling(gtt)
