@@ -87,7 +87,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.lists(st.tuples(CHANGES, TICKS), max_size=5), st.lists(st.one_of(st.none(), BOUND), max_size=8))
 def test_the_board_tells_what_a_look_at_every_trigger_would(
     rounds: list[tuple[list[Any], list[Tick]]], anew: list[Any]

@@ -20,7 +20,7 @@ def state_of(key: str, live: bool, due: int, ends: int) -> GttState:
     return STATE.model_copy(update={"gtt": gtt, "due_ts": due if live else 0})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.one_of(NOTES, LOOKS, IDS), max_size=30))
 def test_what_is_due_is_what_a_look_at_all_would_find(script: list[Any]) -> None:
     index = GttIndex()
