@@ -269,8 +269,7 @@ def reattached(here: Here) -> None:
             continue
         children = record.state.children
         missing = frozenset(child.order_id for child in children if child.order_id not in here.book.orders)
-        last = here.price(record.state.gtt.instrument)
-        step(here, gtt_id, gtt_state.Reattach(missing, here.now_ms, last), "the order worker has started")
+        step(here, gtt_id, gtt_state.Reattach(missing, here.now_ms), "the order worker has started")
         for child in children:
             order_changed(here, child.order_id)
         watch(here, gtt_id)
@@ -365,10 +364,13 @@ def _change(here: Here, gtt_id: str, action: gtt_state.ChangeChild) -> None:
 
 
 def _watched(here: Here, gtt_id: str, action: gtt_state.Watch) -> None:
-    key = here.book.gtts[gtt_id].state.gtt.instrument
+    """Beyond a bound already, it fires. Not after a start: until ticks are read again the board has what was known some
+    time before, and perhaps before the GTT was as it is."""
+    gtt = here.book.gtts[gtt_id].state.gtt
+    runtime = here.runtime.get(gtt.mode)
     fresh = {each.leg for each in action.on if each.fresh}
-    for crossing in here.scene.watch(gtt_id, key, action.on):
-        if crossing.leg not in fresh:
+    for crossing in here.scene.watch(gtt_id, gtt.instrument, action.on):
+        if crossing.leg not in fresh and runtime is not None and runtime.compared:
             crossed(here, crossing, late=False)
 
 
