@@ -10,7 +10,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.errors import Rejected
-from schemas.gtt import Gtt, GttChange, Leg, RuleState, RuleStatus
+from schemas.gtt import Gtt, GttChange, Leg, RuleStatus
 from schemas.money import ZERO, Money
 from schemas.orders import FINAL, Order, OrderStatus, OrderType, Product, Side
 
@@ -305,7 +305,3 @@ class Done:
 
 Action = PlaceChild | CancelChild | ChangeChild | Watch | Odd | TurnedDown | Alert | Done
 Actions = tuple[Action, ...]
-
-
-def rule_of(state: GttState, leg: Leg) -> RuleState | None:
-    return state.gtt.rule(leg)
