@@ -110,6 +110,7 @@ class GttRecord(BaseModel):
     asked: What | None = None  # of the venue, where it is the one who watches
     request: NewGtt | None = None
     told: VenueGtt | None = None
+    known_ts: int = 0  # when the venue's id of it came, epoch ms
     cancel_lost: bool = False  # nobody knows whether a cancellation was heard
     code: str = ""  # what the venue turned down last, and its words
     words: str = ""

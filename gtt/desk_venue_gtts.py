@@ -100,8 +100,10 @@ def ask(here: Here) -> None:
 # Tellings
 
 
-def listed(here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: int) -> None:
-    """The venue's live GTTs as they were read from `asked_ts` on."""
+def listed(
+    here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: int, *, with_orders: bool = False
+) -> None:
+    """The venue's live GTTs as they were read from `asked_ts` on. `with_orders`: the order book was read before."""
     _look_for_lost(here, mode, told, asked_ts)
     by_id = {one.venue_gtt_id: one for one in told}
     for record in list(here.book.gtts.values()):
@@ -111,17 +113,17 @@ def listed(here: Here, mode: TradingMode, told: Sequence[VenueGtt], asked_ts: in
         one = by_id.get(gtt.venue_gtt_order_id)
         if one is not None:
             _take(here, record, one, listed=True)
-        elif gtt.created_at // 1000 < asked_ts - venue_gtts.SKEW_MS and record.call is None:
-            _not_listed(here, record)
+        elif max(record.known_ts, gtt.created_at // 1000) < asked_ts - venue_gtts.SKEW_MS and record.call is None:
+            _not_listed(here, record, with_orders)
         else:  # it may have been made while the list was: the next one will say
             here.runtime[mode].gtts_ts = here.runtime[mode].gtts_ts or here.now_ms + venue_gtts.SKEW_MS
 
 
-def _not_listed(here: Here, record: GttRecord) -> None:
+def _not_listed(here: Here, record: GttRecord, with_orders: bool) -> None:
     """It is over: how it ended, its orders say. They have to be known first."""
     gtt = record.state.gtt
     runtime = here.runtime[gtt.mode]
-    if runtime.reconciling:
+    if runtime.reconciling and not with_orders:
         runtime.gtts_ts = here.now_ms + _ASK_MS
         return
     gtt = desk_found.with_its_orders(here, gtt)

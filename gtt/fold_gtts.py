@@ -66,7 +66,7 @@ def call(book: Book, fact: Any, done: list[Touched]) -> None:
 
 def _at_the_venue(book: Book, gtt_id: str, venue_gtt_id: str, ts: int) -> None:
     record = book.gtts[gtt_id]
-    record.call = None
+    record.call, record.known_ts = None, ts
     if record.asked is What.PLACE_GTT:
         record.asked = record.request = None
     gtt = record.state.gtt.model_copy(update={"venue_gtt_order_id": venue_gtt_id, "ts": ts})

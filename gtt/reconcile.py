@@ -27,7 +27,7 @@ def compare(here: Here, books: Books) -> None:
     _orders(here, mode, books.orders)
     strays = trades(here, mode, books.trades)
     if books.gtts is not None:
-        desk_venue_gtts.listed(here, mode, books.gtts, books.asked_ts)
+        desk_venue_gtts.listed(here, mode, books.gtts, books.asked_ts, with_orders=True)
     _missing(here, books)
     if strays:
         here.alert(f"{len(strays)} trades of orders that the order book does not have", mode, once=strays[0].trade_id)
