@@ -1,5 +1,8 @@
 """One GTT scenario at work: an instrument of its own, prices, commands, and what is expected of rules and positions."""
 
+import asyncio
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
@@ -10,7 +13,7 @@ from schemas.gtt import Gtt, Leg, RuleState, RuleStatus
 from schemas.orders import FINAL, Order, Side
 from schemas.replies import Decision
 from sim.orders import Order as VenueOrder
-from tests.end_to_end.gtt_stack import Stack
+from tests.end_to_end.gtt_stack import DEADLINE_S, Stack
 
 GUARDING = (RuleStatus.PENDING, RuleStatus.TRIGGERED, RuleStatus.OPEN)
 
@@ -74,6 +77,14 @@ class Play:
             "instrument_token": self.key, "transaction_type": side, "rules": list(rules), "mode": self.way.mode,
             "engine": "ours" if self.way.is_ours else "venue",
         }  # fmt: skip
+
+    async def trading(self, price: float, beside: float, true: Callable[[], bool], what: str) -> None:
+        """It goes on trading at one price until something is true."""
+        end_s = time.monotonic() + DEADLINE_S
+        while not true():
+            assert time.monotonic() < end_s, f"in {DEADLINE_S} s not: {what}; {self.state()}"
+            await self.here.trade(self.key, price, beside=beside, quantity=1)
+            await asyncio.sleep(0.2)  # the market's pace
 
     async def place(self, *rules: dict[str, Any], **more: Any) -> "Placed":
         body = self.body(*rules, **more)

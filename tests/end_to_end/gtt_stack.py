@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -37,7 +38,7 @@ from sim.exchange import Exchange
 from sim.market import Trades, Update
 from tests.end_to_end.pipeline import exchange, log_in, settings_for
 
-DEADLINE_S: Final = 20.0
+DEADLINE_S: Final = 15.0
 _ALGO: Final = "scenarios"  # a registered algo may write 50 orders a second
 _RICH: Final = 1_000_000_000_000
 _Venues = Mapping[TradingMode, Venue]
@@ -111,6 +112,7 @@ class Stack:
         self.told = Told(bus)
         self.scene: MarketScene | None = None
         self.free = list(tradeable(market))
+        self.traded: set[str] = set()
         self._writer = Writer(bus, None, streams.RETENTION_MS)
         self._tasks: dict[str, tuple[asyncio.Task[None], asyncio.Event]] = {}
         self._count = itertools.count(1)
@@ -149,8 +151,17 @@ class Stack:
         await asyncio.wait_for(task, DEADLINE_S)
 
     async def restart(self) -> None:
+        """The order worker ends and another one begins; the market goes on."""
         await self.stop("gtt")
         self.start_desk()
+        await until(self, self._is_up, "the order worker is up")
+        for key in self.traded:
+            row = self.market.market.listing.row_of[key]
+            self._publish(key, float(self.market.market.ltp[row]), quantity=1)
+        await self.market.hub.settle(1.0)
+
+    async def _is_up(self) -> bool:
+        return self.scene is not None
 
     async def close(self) -> None:
         for name in reversed(list(self._tasks)):
@@ -189,14 +200,20 @@ class Stack:
                 await self.market.hub.settle(1.0)
 
     def _trade(self, key: str, price: float, beside: float, quantity: int) -> None:
+        market = self.market.market
+        row = market.listing.row_of[key]
+        market.bid[row], market.ask[row] = round(price - beside, 2), round(price + beside, 2)
+        market.epoch[row] += 1
+        self.traded.add(key)
+        self._publish(key, price, quantity)
+
+    def _publish(self, key: str, price: float, quantity: int) -> None:
         at, market = self.market, self.market.market
         row = market.listing.row_of[key]
         clock_ = at.clock
         assert isinstance(clock_, ManualClock)
         clock_.move_to(max(self.now(), clock_.now_ms() + 1))
         ts = at.now_ms()
-        market.bid[row], market.ask[row] = round(price - beside, 2), round(price + beside, 2)
-        market.epoch[row] += 1
         market.ltp[row], market.ltt[row] = price, ts
         market.vtt[row] += quantity
         rows = np.array([row])
@@ -238,9 +255,9 @@ def tradeable(market: Exchange) -> Iterable[Instrument]:
 
 @contextlib.asynccontextmanager
 async def stack(
-    redis_url: str, postgres_url: str, home: Path, *, instruments: int = 300, **more: Any
+    redis_url: str, postgres_url: str, home: Path, *, sim: Mapping[str, Any] = MappingProxyType({}), **more: Any
 ) -> AsyncIterator[Stack]:
-    sim = {"record": False, "funds": Decimal(_RICH), "algo_name": _ALGO, "instruments": instruments}
+    sim = {"record": False, "funds": Decimal(_RICH), "algo_name": _ALGO, "instruments": 300, **sim}
     async with exchange(**sim) as market, Bus.open(redis_url) as bus:
         chosen: dict[str, Any] = {
             "database_url": postgres_url, "upstox_order_url": market.url, "teji_mode": "live",

@@ -9,6 +9,7 @@ import os
 import random
 import traceback
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +35,10 @@ async def test_every_scenario_in_every_way(redis_url: str, postgres_url: str, tm
 async def test_every_scenario_while_the_worker_is_started_again_and_again(
     redis_url: str, postgres_url: str, tmp_path: Path, seed: int
 ) -> None:
+    """The market's clock is the machine's here: that is all that a worker has before the feed speaks."""
     draw = random.Random(seed)
-    async with stack(redis_url, postgres_url, tmp_path / "home") as here:
+    sim = {"start": datetime.now(UTC), "always_open": True}
+    async with stack(redis_url, postgres_url, tmp_path / "home", sim=sim, teji_calendar="always") as here:
         playing = asyncio.create_task(all_played(here, SCENARIOS))
         while not (await asyncio.wait([playing], timeout=draw.uniform(*_RESTART_S)))[0]:
             await here.restart()
