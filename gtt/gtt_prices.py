@@ -4,8 +4,9 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
 from gtt.gtt_state import WIDEST, Terms
-from schemas.gtt import RuleState, Side
+from schemas.gtt import RuleState
 from schemas.money import ZERO
+from schemas.orders import Side
 
 _AUTO: Final = Decimal(-1)
 
@@ -52,7 +53,8 @@ def width(rule: RuleState, price: Decimal, terms: Terms, widened: int) -> Decima
         return own
     if widened > WIDENED_MAX:
         return WIDEST
-    return min(WIDEST, max(own, auto) * 2 ** (widened - 1)) if own < auto else min(WIDEST, own * 2**widened)
+    doubled = auto * Decimal(2) ** (widened - 1) if own < auto else own * Decimal(2) ** widened
+    return min(WIDEST, doubled)
 
 
 def follows(sign: int, stop: Decimal, best: Decimal, gap: Decimal, tick: Decimal) -> Decimal:

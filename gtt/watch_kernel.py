@@ -3,10 +3,11 @@
 It returns at the first record that does, so that whoever waits can set new bounds before the next one is looked at.
 """
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
 
-import numba
 import numpy as np
+from numba import njit
 
 from proto.decode import layout
 from schemas.ticks import Block
@@ -40,27 +41,33 @@ DONE: Final = 0
 CROSSED: Final = 1
 FULL: Final = 2  # no room for another instrument
 
-_LTPC = int(Block.LTPC)
+_LTPC: Final = int(Block.LTPC)
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+def _compiled(function: F) -> F:
+    return cast(F, njit(cache=True, nogil=True)(function))
+
+
+@_compiled
 def find(slots: Any, rows: Any, wanted: int) -> int:
     """Where in `slots` an id is, or the empty place for it. A power of two of slots, half of them free."""
     mask = slots.size - 1
     at = (wanted ^ (wanted >> 32)) & mask
     while slots[at] >= 0 and rows[slots[at]].id != wanted:
         at = (at + 1) & mask
-    return at
+    return int(at)
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def index(slots: Any, rows: Any, used: int) -> None:
     slots[:] = -1
     for row in range(used):
         slots[find(slots, rows, rows[row].id)] = row
 
 
-@numba.njit(cache=True, nogil=True)
+@_compiled
 def take(rec: Any, first: int, slots: Any, rows: Any, used: int) -> tuple[int, int, int, int]:
     """Take in `rec[first:]`. Returns (next record, why it stopped, row of the last record, rows used).
 
