@@ -171,7 +171,8 @@ class Following:
         """Whether something has come of it since the last look."""
         heard = self._heard.get(key)
         if heard is None:
-            self._heard[key] = _Heard(ts, now_ms)
+            unheard = ts <= self.seeded.get(key, -1)  # nothing says that anybody follows it
+            self._heard[key] = _Heard(ts, now_ms - (_SILENT_MS - _BACK_MS if unheard else 0))
             return False
         if ts == heard.ts:
             return False

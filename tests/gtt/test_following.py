@@ -103,6 +103,14 @@ def test_silence_in_an_open_market_is_doubted_and_at_night_it_is_not() -> None:
     assert not feed.told
 
 
+def test_what_was_known_before_the_start_and_has_not_ticked_since_is_doubted_soon() -> None:
+    feed = Feed()
+    feed.following.seeded = {A: 5, B: 5}
+    feed.ts |= {A: 5, B: 6}
+    assert feed.look({A, B}) == []
+    assert feed.look({A, B}, 16_000) == [A]
+
+
 def test_after_an_interruption_silence_is_doubted_soon() -> None:
     feed = Feed()
     feed.ts |= {A: 1, B: 1}
