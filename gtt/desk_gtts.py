@@ -51,7 +51,7 @@ def accepted(
         if isinstance(said, risk.Refused):
             return checking.refuse(here, proposal, said.rule, said.reason, said.checks, command=command)
         checks = checking.written(said.checks)
-    engine, note = engine_for(body, here.settings.teji_gtt_engine, here.venues[mode])
+    engine, note = engine_for(body, here.settings.teji_gtt_engine, here.venues[mode], instrument.freeze_quantity)
     gtt_id = gtt_id_of(intent_id)
     try:
         state, actions = machine.accept(
@@ -117,8 +117,8 @@ def _refusal(here: Here, body: GttBody, mode: TradingMode, instrument: Instrumen
     return None
 
 
-def engine_for(body: GttBody, setting: Engine, can: Capabilities) -> tuple[Engine, str]:
-    """Who watches, and why it is us."""
+def engine_for(body: GttBody, setting: Engine, can: Capabilities, freeze: int = 0) -> tuple[Engine, str]:
+    """Who watches, and why it is us. `freeze`: most units of one order; 0: no limit."""
     wanted = body.engine if body.engine is not Engine.AUTO else setting
     if wanted is Engine.OURS:
         return Engine.OURS, "our engine watches, as asked for"
@@ -126,6 +126,8 @@ def engine_for(body: GttBody, setting: Engine, can: Capabilities) -> tuple[Engin
         return Engine.OURS, f"our engine watches: {can.venue} has no GTT"
     if body.rule(Leg.ENTRY) is None and not can.gtt_exit_only:
         return Engine.OURS, f"our engine watches: at {can.venue} a GTT begins with an ENTRY"
+    if 0 < freeze < body.quantity:
+        return Engine.OURS, f"our engine watches: {body.quantity} units are more than one order takes, {freeze}"
     return Engine.VENUE, ""
 
 
@@ -367,10 +369,9 @@ def _watched(here: Here, gtt_id: str, action: gtt_state.Watch) -> None:
     """Beyond a bound already, it fires. Not after a start: until ticks are read again the board has what was known some
     time before, and perhaps before the GTT was as it is."""
     gtt = here.book.gtts[gtt_id].state.gtt
-    runtime = here.runtime.get(gtt.mode)
     fresh = {each.leg for each in action.on if each.fresh}
     for crossing in here.scene.watch(gtt_id, gtt.instrument, action.on):
-        if crossing.leg not in fresh and runtime is not None and runtime.compared:
+        if crossing.leg not in fresh and here.caught_up:
             crossed(here, crossing, late=False)
 
 

@@ -114,6 +114,7 @@ class Here:
     following: Following = field(default_factory=Following)
     bands: Bands = field(default_factory=Bands)
     decided: set[str] = field(default_factory=set)  # intents of long ago, which the book has forgotten
+    caught_up: bool = True  # ticks have been read up to those of now
     now_ms: int = 0
     tick_ns: int = 0  # receipt of the tick that is being looked at
 

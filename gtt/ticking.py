@@ -58,6 +58,7 @@ class Ticking:
         self._fed = fed
         self._wake = wake
         self._read_to = {streams.ticks(shard): places.get(streams.ticks(shard), "") for shard in range(shards)}
+        desk.here.caught_up = False
         self._began_ms = clock.now_ms()
         # What was read before a GTT took its last step it has seen; as the journal has it, before anything happens now.
         self._stepped = {gtt_id: record.state.gtt.ts for gtt_id, record in desk.book.gtts.items()}
@@ -91,6 +92,7 @@ class Ticking:
                     self._one(stream, last[1], last[0])
 
     async def _read(self) -> None:
+        full = False
         for read in await self._reader.read(self._read_to, count=_COUNT, block_ms=_BLOCK_MS, marks=True):
             place = self._read_to[read.stream]
             if read.mark is not None and place != "0-0" and order(read.mark.decode()) > order(place):
@@ -101,7 +103,9 @@ class Ticking:
                 self._one(read.stream, fields, entry_id)
                 self._read_to[read.stream] = entry_id
             if len(read.entries) == _COUNT:
+                full = True
                 await asyncio.sleep(0)
+        self._desk.here.caught_up |= not full
 
     def _one(self, stream: str, fields: dict[bytes, bytes], entry_id: str) -> None:
         try:
