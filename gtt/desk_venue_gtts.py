@@ -303,7 +303,8 @@ def _look_for_lost(here: Here, mode: TradingMode, told: Sequence[VenueGtt], aske
         if call.what is not What.PLACE_GTT:  # a change or a cancellation can be asked for again
             here.emit(facts.Denied(**about, what=call.what, attempt=call.attempt, books=("gtts",)))
             continue
-        found = venue_gtts.fitting(gtt, [*told, *of_stream], sent_ms=call.sent_ts, claimed=claimed)
+        sent_ms = call.sent_ts - here.now_ms + here.market_ms  # by the venue's clock
+        found = venue_gtts.fitting(gtt, [*told, *of_stream], sent_ms=sent_ms, claimed=claimed)
         if found:
             claimed.add(found[0].venue_gtt_id)
             here.emit(facts.Found(**about, venue_gtt_id=found[0].venue_gtt_id))
