@@ -3,6 +3,7 @@
 A signal against what the strategy holds closes it and opens nothing: the other side takes another signal.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from gtt import checking, desk_exits, desk_gtts, desk_waits, risk, risk_terms
@@ -50,8 +51,11 @@ def heard(here: Here, signal: Signal, entry_ms: int) -> bool:
     product = _product_held(here, account, signal) or limits.product
     held = checking.held_by(here, account, signal.instrument, product, signal.strategy)
     side = _side(signal, held)
-    if signal.side is SignalSide.EXIT or held * side.sign < 0:
-        _leave(here, signal, account, product, held)
+    if signal.side is SignalSide.EXIT:
+        _leave(here, signal, account, here.venues)
+        return True
+    if held * side.sign < 0:
+        _leave(here, signal, account, (account,))
         return True
     age_s = (here.now_ms - entry_ms) / 1000
     if age_s > limits.intent_s:
@@ -74,15 +78,26 @@ def _product_held(here: Here, mode: TradingMode, signal: Signal) -> Product | No
     return None
 
 
-def _leave(here: Here, signal: Signal, mode: TradingMode, product: Product, held: int) -> None:
-    waits = any(gtt.state.gtt.strategy == signal.strategy for gtt in here.book.live_gtts(signal.instrument))
-    working = any(r.order.strategy == signal.strategy for r in here.book.working(mode, signal.instrument, product))
-    if not (held or waits or working):
+def _leave(here: Here, signal: Signal, mode: TradingMode, accounts: Iterable[TradingMode]) -> None:
+    """Of all these accounts: one that was switched to another mode may hold something in the one that it had before."""
+    found = [(each, product) for each in accounts if (product := _stake(here, each, signal)) is not None]
+    if not found:
         words = f"the strategy {signal.strategy} holds nothing of {signal.instrument}"
         _refuse(here, signal, mode, "position", words)
         return
-    if not desk_exits.flatten(here, mode, signal.instrument, product, intent_of(signal), signal.strategy):
+    by, key, strategy = intent_of(signal), signal.instrument, signal.strategy
+    begun = [desk_exits.flatten(here, each, key, product, by, strategy) for each, product in found]
+    if not any(begun):
         _refuse(here, signal, mode, "position", "it is being closed already")
+
+
+def _stake(here: Here, mode: TradingMode, signal: Signal) -> Product | None:
+    """The product of what the strategy holds or has on its way there; None: it has nothing."""
+    key, strategy = signal.instrument, signal.strategy
+    product = _product_held(here, mode, signal) or here.scene.limits(strategy).product
+    waits = any(gtt.state.gtt.strategy == strategy and gtt.state.gtt.mode is mode for gtt in here.book.live_gtts(key))
+    working = any(record.order.strategy == strategy for record in here.book.working(mode, key, product))
+    return product if waits or working or checking.held_by(here, mode, key, product, strategy) else None
 
 
 def _enter(here: Here, signal: Signal, mode: TradingMode, limits: Limits, side: Side) -> bool:
