@@ -206,7 +206,7 @@ class Settings(BaseSettings):
         5.0, gt=0, le=60, description="No answer to an order for this long: it is asked about"
     )
     teji_unknown_s: float = Field(
-        5.0, gt=0, description="An order that the venue denies for this long, in all its books, was never there"
+        5.0, ge=0.5, description="An order that the venue denies for this long, in all its books, was never there"
     )
     teji_intent_s: float = Field(30.0, gt=0, description="Older entries are not sent any more; exits always are")
     teji_reconcile_s: float = Field(30.0, gt=0, description="Our books are compared with the venue's this often")
