@@ -185,9 +185,10 @@ class Life:
 
     async def ask(self, kind: str, **body: Any) -> dict[str, Any]:
         """A command, and the decision about it. A trader who is told to come back in a moment does."""
+        deadline_s = clock.monotonic_s() + DEADLINE_S
         while True:
             said = await self.decision(await self.tell(kind, **body))
-            if said["rule"] != "reconciling":
+            if said["rule"] != "reconciling" or clock.monotonic_s() > deadline_s:
                 return said
 
     async def tell(self, kind: str, **body: Any) -> str:
@@ -327,12 +328,16 @@ class Life:
         await self._told_is_what_is_written()
 
     async def _venues_books(self) -> tuple[Any, Any, Any]:
-        while True:
-            judge = self.judge
+        found: list[Any] = []
+
+        async def read() -> bool:
             with contextlib.suppress(Unavailable):  # a busy machine; a paper venue that falls with its worker
-                if judge is not None:
-                    return await judge.orders(), await judge.trades(), await judge.positions()
-            await asyncio.sleep(0.01)
+                if (judge := self.judge) is not None:
+                    found[:] = await judge.orders(), await judge.trades(), await judge.positions()
+            return len(found) == 3
+
+        await self.until(read, "the venue shows its books")
+        return found[0], found[1], found[2]
 
     def _no_order_is_lost_or_double(self, theirs: Any) -> None:
         there = Counter(each.tag for each in theirs if each.tag)  # the venue's own GTTs give their orders none
