@@ -54,7 +54,7 @@ class Rule(BaseModel):
 
     strategy: Leg
     trigger_type: TriggerType
-    trigger_price: Annotated[Money, Field(gt=0)]
+    trigger_price: Annotated[Money, Field(gt=0, le=10_000_000)]
     trailing_gap: Annotated[Money, Field(gt=0)] | None = None
     market_protection: Annotated[Money, Field(ge=-1, le=25)] | None = None
 
@@ -64,6 +64,8 @@ class Rule(BaseModel):
             raise WrongField("trigger_type", f"the trigger_type of {self.strategy.value} is IMMEDIATE")
         if self.trailing_gap is not None and self.strategy is not Leg.STOPLOSS:
             raise WrongField("trailing_gap", "a trailing_gap is for STOPLOSS only")
+        if self.trailing_gap is not None and self.trailing_gap >= self.trigger_price:
+            raise WrongField("trailing_gap", "a trailing_gap is less than the trigger_price")
         return self
 
 

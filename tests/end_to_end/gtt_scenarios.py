@@ -22,6 +22,7 @@ class Scenario:
     name: str
     script: Script
     ways: tuple[Way, ...]
+    long: bool = False  # with TEJI_SCENARIOS=all only
 
 
 SCENARIOS: list[Scenario] = []
@@ -29,7 +30,7 @@ SCENARIOS: list[Scenario] = []
 
 def scenario(*ways: Way) -> Callable[[Script], Script]:
     def add(script: Script) -> Script:
-        SCENARIOS.append(Scenario(script.__name__, script, ways or ALL))  # type: ignore[attr-defined]
+        SCENARIOS.append(Scenario(script.__name__, script, ways or ALL))
         return script
 
     return add

@@ -35,11 +35,14 @@ from schemas.replies import Decision
 from sim.book import depth
 from sim.clock import ManualClock
 from sim.exchange import Exchange
+from sim.faults import FaultRequest
 from sim.market import Trades, Update
 from tests.end_to_end.pipeline import exchange, log_in, settings_for
 
 DEADLINE_S: Final = 15.0
 _ALGO: Final = "scenarios"  # a registered algo may write 50 orders a second
+_DAY_MS: Final = 86_400_000
+_IST_MS: Final = 19_800_000
 _RICH: Final = 1_000_000_000_000
 _Venues = Mapping[TradingMode, Venue]
 
@@ -126,7 +129,7 @@ class Stack:
         servers = Servers(self.settings.redis_url, self.settings.postgres_url)
         bus = Bus(self.bus.redis, f"{name}-{next(self._count)}")
         worker = Worker(name, self.settings, bus, servers, 0)
-        self._tasks[name] = (asyncio.ensure_future(run(worker, stop)), stop)  # type: ignore[arg-type]
+        self._tasks[name] = (asyncio.ensure_future(run(worker, stop)), stop)
 
     def start_desk(self) -> None:
         """The order worker; its board is looked at, to know what it has seen."""
@@ -157,7 +160,7 @@ class Stack:
         await until(self, self._is_up, "the order worker is up")
         for key in self.traded:
             row = self.market.market.listing.row_of[key]
-            self._publish(key, float(self.market.market.ltp[row]), quantity=1)
+            self._publish(key, float(self.market.market.ltp[row]), quantity=0)
         await self.market.hub.settle(1.0)
 
     async def _is_up(self) -> bool:
@@ -186,9 +189,11 @@ class Stack:
         asks = np.array([ask])
         return int(depth(market.columns, rows, asks - 0.1, asks, market.epoch[rows] + trades, 1).ask_qty[0, 0])
 
-    def skip(self, ms: int) -> None:
-        venue_ms, began_s = self._began
-        self._began = (venue_ms + ms, began_s)
+    async def night(self) -> None:
+        """Past midnight: the hours between are not lived through."""
+        now_ms = self.now()
+        past_ms = (now_ms + _IST_MS) // _DAY_MS * _DAY_MS + _DAY_MS - _IST_MS
+        self._began = (past_ms, time.monotonic())
 
     async def trade(
         self, key: str, price: float, *, beside: float = 0.05, quantity: int = 5_000, settle: bool = True
@@ -233,6 +238,22 @@ class Stack:
 
         await until(self, known, f"{key} at {price}")
 
+    def fault(self, **fields: Any) -> None:
+        """Something fails at the exchange from now on."""
+        self.market.order_fault(FaultRequest(**fields))
+
+    async def halt(self, why: str) -> None:
+        await self.bus.redis.set(streams.HALT, why)
+        await until(self, lambda: self._halted(True), "halted")
+
+    async def resume(self) -> None:
+        await self.bus.redis.delete(streams.HALT)
+        await until(self, lambda: self._halted(False), "resumed")
+
+    async def _halted(self, wanted: bool) -> bool:
+        accounts = await self.bus.redis.hgetall(streams.BOOK_ACCOUNTS)
+        return all(bool(orjson.loads(data)["halted"]) is wanted for data in accounts.values())
+
     # Commands
 
     async def send(self, kind: str, body: dict[str, Any]) -> str:
@@ -264,7 +285,7 @@ async def stack(
             "teji_instruments": tuple(each.key for each in tradeable(market)), "teji_capital": _RICH,
             "teji_risk_position": 1, "teji_risk_trade": 1, "teji_risk_day_loss": 1, "teji_risk_drawdown": 1,
             "teji_risk_trades": 100_000, "teji_order_budget": "50,500,2000", "teji_algo_name": _ALGO,
-            "teji_feed_stale_s": 120.0, "teji_feed_unseen_s": 120.0, **more,
+            "teji_unknown_s": 1.0, "teji_feed_stale_s": 120.0, "teji_feed_unseen_s": 120.0, **more,
         }  # fmt: skip
         settings = settings_for(market, redis_url, home, **chosen).model_copy(update={"teji_lease_s": 10.0})
         await log_in(settings)
