@@ -5,9 +5,10 @@ the venue's own exits have just closed looks the same for a moment, until it tel
 from typing import Final
 
 from gtt import checking, desk_gtts
-from gtt.book import GttRecord
+from gtt.book import GttRecord, key_of
 from gtt.here import Here
-from schemas.gtt import Leg, RuleStatus
+from schemas.gtt import Gtt, Leg, RuleStatus
+from schemas.orders import Product, Side
 
 _SURE_MS: Final = 2_000
 _EXIT_UNDER_WAY: Final = (RuleStatus.TRIGGERED, RuleStatus.OPEN)
@@ -42,5 +43,15 @@ def _guards_nothing(here: Here, record: GttRecord) -> bool:
         return False
     if any(rule.status in _EXIT_UNDER_WAY for rule in gtt.rules if rule.strategy is not Leg.ENTRY):
         return False
+    if gtt.product is not Product.INTRADAY and not _left_today(here, gtt):
+        return False
     units = checking.units_of(here, gtt.mode, gtt.instrument, gtt.product)
     return units.net * gtt.transaction_type.sign <= 0
+
+
+def _left_today(here: Here, gtt: Gtt) -> bool:
+    """What is delivered is no position any more, and guarded all the same: it has to be seen that it was closed."""
+    position = here.book.account(gtt.mode).positions.get(key_of(gtt.instrument, gtt.product))
+    if position is None:
+        return False
+    return bool(position.sell_quantity if gtt.transaction_type is Side.BUY else position.buy_quantity)
