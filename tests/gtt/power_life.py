@@ -325,6 +325,7 @@ class Life:
         held = {(p.instrument, p.product): p.quantity for p in positions if p.quantity}
         believed = self.book.account(self.mode).positions.values()
         assert {(p.instrument, p.product): p.quantity for p in believed if p.quantity} == held
+        self._gtts_are_each_ones_own()
         await self._told_is_what_is_written()
 
     async def _venues_books(self) -> tuple[Any, Any, Any]:
@@ -349,6 +350,13 @@ class Life:
             if "cancelled before it was sent" not in self.book.orders[order_id].order.reason
         }
         assert not never, [self.book.orders[each].order for each in never]
+
+    def _gtts_are_each_ones_own(self) -> None:
+        """They have no tag: one that was sent twice would be at the exchange, and nobody's."""
+        if self.exchange is not None:
+            told = (record.state.gtt.venue_gtt_order_id for record in self.book.gtts.values())
+            assert Counter(name for name in told if name) == Counter(self.exchange.gtts.ever.keys())
+            assert not [gtt for gtt in self.exchange.gtts.ever.values() if gtt.is_live]
 
     async def _told_is_what_is_written(self) -> None:
         ours = {order_id: record.order for order_id, record in self.book.orders.items()}
