@@ -175,22 +175,11 @@ def _guarded(
 ) -> None:
     """Entry, stop and target in one: a GTT whose entry goes at once."""
     limits = here.scene.limits(proposal.strategy)
-    entry = Rule(
-        strategy=Leg.ENTRY,
-        trigger_type=TriggerType.IMMEDIATE,
-        trigger_price=price,
-        market_protection=limits.protection,
-    )
-    rules = [entry]
-    if bounds.target is not None:
-        rules.append(_exit_rule(Leg.TARGET, bounds.target, None, limits))
-    if bounds.stop is not None:
-        rules.append(_exit_rule(Leg.STOPLOSS, bounds.stop, bounds.trailing_gap, limits))
     try:
         body = GttBody(
             type=GttType.MULTIPLE,
             quantity=proposal.quantity,
-            rules=tuple(rules),
+            rules=_rules(price, bounds, limits),
             product=proposal.product,
             instrument_token=proposal.instrument,
             transaction_type=proposal.side,
@@ -204,13 +193,24 @@ def _guarded(
     desk_gtts.accepted(here, body, intent_id=proposal.intent_id, mode=proposal.mode, checks=checks)
 
 
-def _exit_rule(leg: Leg, price: Decimal, gap: Decimal | None, limits: Limits) -> Rule:
+def _rules(price: Decimal, bounds: Levels, limits: Limits) -> tuple[Rule, ...]:
+    """A gap that would reach below nothing is none: so near to zero a stop stays where it is."""
+    rules = [_rule(Leg.ENTRY, price, limits.protection)]
+    if bounds.target is not None:
+        rules.append(_rule(Leg.TARGET, bounds.target, None))
+    if bounds.stop is not None:
+        gap = bounds.trailing_gap
+        rules.append(_rule(Leg.STOPLOSS, bounds.stop, limits.protection, gap if gap and gap < bounds.stop else None))
+    return tuple(rules)
+
+
+def _rule(leg: Leg, price: Decimal, protection: Decimal | None, gap: Decimal | None = None) -> Rule:
     return Rule(
         strategy=leg,
         trigger_type=TriggerType.IMMEDIATE,
         trigger_price=price,
         trailing_gap=gap,
-        market_protection=limits.protection if leg is Leg.STOPLOSS else None,
+        market_protection=protection,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from gtt.book import Book
 from schemas.commands import Command, FeedConnect, FeedDisconnect, FeedSubscribe, FeedUnsubscribe, Mode
+from schemas.events import Some
 from schemas.orders import TradingMode
 
 WAIT_MS: Final = 3_000  # an entry, for the first price of its instrument
@@ -130,8 +131,7 @@ class Following:
         self, now_ms: int, wanted: set[str], ts_of: Callable[[str], int], is_open: Callable[[str], bool]
     ) -> tuple[list[Ask], list[Told]]:
         """`wanted`: of the book, all of them the venue's. `ts_of`: venue time of the newest tick, 0: none."""
-        told: list[Told] = []
-        waiting = self._waited(now_ms)
+        waiting, left, hopeless = self._waited(now_ms), [], []
         found: dict[Mode, dict[int, list[str]]] = {}
         for key in sorted(wanted | waiting):
             ts = ts_of(key)
@@ -142,20 +142,21 @@ class Following:
             if asked is not None and now_ms < asked.again_ms:
                 continue
             tries = asked.tries if asked is not None else 0
-            told += self._words(key, ts, tries, key in wanted)
+            if key in wanted and key not in self._told:
+                if key in self._left:
+                    left.append(key)
+                elif not ts and tries >= _HOPELESS and is_open(key):
+                    hopeless.append(key)
             self._asked[key] = _Asked(tries + 1, now_ms + self._pause_ms(key, ts, tries))
             found.setdefault(self._modes.get(key, self.mode), {}).setdefault(tries, []).append(key)
         self._forget(wanted | waiting)
-        if self._off and wanted and "" not in self._told:
-            self._told.add("")
-            told.append(Told("", f"the feed is switched off: {len(wanted)} instruments that are traded have no prices"))
         asks = [
             Ask(mode, tuple(keys[start : start + KEYS_AT_ONCE]), number)
             for mode, parts in found.items()
             for number, keys in parts.items()
             for start in range(0, len(keys), KEYS_AT_ONCE)
         ]
-        return asks, told
+        return asks, self._words(len(wanted), left, hopeless)
 
     def _lacks(self, key: str, ts: int, now_ms: int, waits: bool, fresh: bool, is_open: Callable[[str], bool]) -> bool:
         if key in self._left or not ts:
@@ -184,17 +185,19 @@ class Following:
             return min(_SILENT_MS << min(tries, 10), _SILENT_MAX_MS)
         return min(_AGAIN_MS << min(tries, 10), _AGAIN_MAX_MS)
 
-    def _words(self, key: str, ts: int, tries: int, depended: bool) -> list[Told]:
-        if not depended or key in self._told:
-            return []
-        if key in self._left:
-            message = f"{key} was taken out of the feed, though it is traded: it is asked for again"
-        elif not ts and tries == _HOPELESS:
-            message = f"{key} is traded and no price of it comes: nothing that waits for a price of it can fire"
-        else:
-            return []
-        self._told.add(key)
-        return [Told(key, message)]
+    def _words(self, wanted: int, left: list[str], hopeless: list[str]) -> list[Told]:
+        told = []
+        if self._off and wanted and "" not in self._told:
+            self._told.add("")
+            told.append(Told("", f"the feed is switched off: {wanted} instruments that are traded have no prices"))
+        for keys, message in (
+            (left, "taken out of the feed, though it is traded, and asked for again"),
+            (hopeless, "traded, and no price of it comes: nothing that waits for one can fire"),
+        ):
+            if keys:
+                self._told.update(keys)
+                told.append(Told(keys[0], f"{message}: {Some.of(keys)}"))
+        return told
 
     def _waited(self, now_ms: int) -> set[str]:
         for name, (_, since_ms) in list(self._waiting.items()):

@@ -59,11 +59,18 @@ def test_what_has_no_price_is_asked_for_again_and_again_and_then_a_person_is_tol
             last = feed.now_ms
     assert [round(gap / 1000) for gap in gaps[:6]] == [0, 5, 10, 20, 40, 60]
     assert [told.key for told in feed.told] == [A]
-    assert "nothing that waits for a price" in feed.told[0].message
+    assert feed.told[0].message == f"traded, and no price of it comes: nothing that waits for one can fire: {A}"
 
     feed.obey()
     assert not feed.look({A}, 100_000)
     assert not feed.look({A}, 100_000)
+
+
+def test_what_has_no_price_outside_of_its_hours_is_no_news() -> None:
+    feed = Feed()
+    for _ in range(1_000):
+        feed.look({A}, is_open=lambda _: False)
+    assert not feed.told
 
 
 def test_whoever_takes_a_needed_instrument_out_of_the_feed_is_overruled_and_a_person_is_told_once() -> None:

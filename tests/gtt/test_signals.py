@@ -68,6 +68,19 @@ def test_without_levels_it_is_an_order_with_them_a_gtt(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_stop_next_to_nothing_does_not_trail(tmp_path: Path) -> None:
+    _, desk = a_desk(tmp_path, toml=TOML.replace("trail = 0", "trail = 0.05"))
+    gtt = of(said(desk, "b", "BUY", stop_loss=Decimal("0.05")), GttAccepted).state.gtt
+    assert [(rule.trigger_price, rule.trailing_gap) for rule in gtt.rules[1:]] == [(Decimal("0.05"), None)]
+
+
+def test_levels_that_no_order_takes_are_refused_in_words(tmp_path: Path) -> None:
+    _, desk = a_desk(tmp_path)
+    refused = of(said(desk, "b", "BUY", take_profit=Decimal(10) ** 9, stop_loss=Decimal(95)), Refused).refusal
+    assert refused.rule == "levels"
+    assert "do not fit a BUY at 100" in refused.reason
+
+
 def test_the_same_id_is_decided_once(tmp_path: Path) -> None:
     _, desk = a_desk(tmp_path)
     said(desk, "a", "BUY")
