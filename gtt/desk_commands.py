@@ -47,11 +47,11 @@ def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> 
         return False
     name = intent_of(command_id)
     if not isinstance(command, OrderPlace):
-        return desk_waits.for_price(here, name, command.body.instrument_token, at_market=False)
+        return desk_waits.for_price(here, name, command.body.instrument_token, command.body.strategy, at_market=False)
     proposal, at_market = desk_orders.proposal_of(here, command, name, mode), command.order_type is OrderType.MARKET
     if proposal.reduces and not at_market:
         return False
-    if desk_waits.for_price(here, name, proposal.instrument, at_market=at_market):
+    if desk_waits.for_price(here, name, proposal.instrument, command.strategy, at_market=at_market):
         return True
     if proposal.reduces:
         return False

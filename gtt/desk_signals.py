@@ -35,7 +35,7 @@ def waits(here: Here, signal: Signal, entry_ms: int) -> bool:
     if signal.side is SignalSide.EXIT:
         return False
     name = intent_of(signal)
-    if desk_waits.for_price(here, name, signal.instrument, at_market=True):
+    if desk_waits.for_price(here, name, signal.instrument, signal.strategy, at_market=True):
         return True
     return desk_waits.for_band(here, name, signal.instrument, account)
 

@@ -254,6 +254,18 @@ def test_a_signal_without_a_price_is_refused_in_words_and_an_exit_never_waits(tm
     assert [fact.refusal.rule for fact in refused] == ["position", "price"]
 
 
+def test_where_the_market_is_closed_nothing_is_waited_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.go(500)
+    del world.market.prices[KEY]
+    world.market.always_open = False
+    sunday_ms = 1_763_879_400_000  # a Sunday
+    world.market.market_ms = lambda now_ms: sunday_ms + now_ms - START_MS  # type: ignore[method-assign]
+    world.buy("a", 5, order_type="MARKET", price=0)
+    world.go(100)
+    assert world.desk.book.commands["a"].rule == "session"
+
+
 def test_an_exit_at_a_limit_does_not_wait_for_a_price(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.go(500)
