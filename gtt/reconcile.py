@@ -45,8 +45,10 @@ def _orders(here: Here, mode: TradingMode, told: Iterable[VenueOrder]) -> None:
     """A day's book is long, and most of it is over: what is told again in the same words is passed over."""
     known, over = here.runtime[mode].over, {}
     for one in told:
-        if known.get(one.venue_order_id) != one:
-            desk_orders.told_order(here, mode, one, "order book")
+        if known.get(one.venue_order_id) == one:
+            over[one.venue_order_id] = one
+            continue
+        desk_orders.told_order(here, mode, one, "order book")
         record = here.book.at_venue(mode, one.venue_order_id) if one.status in FINAL else None
         if record is not None and not record.live and not record.written_off and not record.untold:
             over[one.venue_order_id] = one
