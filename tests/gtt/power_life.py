@@ -262,7 +262,7 @@ class Life:
         try:
             async with asyncio.timeout(DEADLINE_S):
                 while not await true():  # noqa: ASYNC110 - facts in Redis have no event
-                    await asyncio.sleep(0.005)
+                    await asyncio.sleep(0.01)
         except TimeoutError:
             raise AssertionError(f"in {DEADLINE_S} s not yet: {what}") from None
 
