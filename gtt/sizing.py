@@ -12,9 +12,6 @@ from market.instruments import Instrument
 from schemas.money import ZERO
 from schemas.orders import Side
 
-#: The venue moves a trailing stop only by gaps of at least this part of the distance between price and stop.
-_GAP_SHARE: Final = Decimal("0.1")
-
 
 @dataclass(frozen=True, slots=True)
 class Size:
@@ -173,7 +170,8 @@ def levels(
         target += side.sign * tick
     gap = None
     if stop is not None and limits.trail:
-        gap = to_tick(max(limits.trail * price, _GAP_SHARE * abs(price - stop), tick), tick, up=True)
+        # Never less than the stop's own distance: it locks in profits, and does not tighten what was just decided.
+        gap = to_tick(max(limits.trail * price, abs(price - stop), tick), tick, up=True)
     return Levels(stop if stop is None or stop > 0 else None, target if target is None or target > 0 else None, gap)
 
 

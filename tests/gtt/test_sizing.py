@@ -141,16 +141,16 @@ def test_what_a_sizer_says_passes_the_rules_that_it_knows(
 @pytest.mark.parametrize(
     ("asked", "found"),
     [
-        ({"atr": D(5)}, Levels(D(90), D(120), D(1))),
-        ({"atr": D(5), "side": Side.SELL}, Levels(D(110), D(80), D(1))),
-        ({"stop": D("91.02"), "target": D("109.98")}, Levels(D("91.05"), D("109.95"), D(1))),
-        ({"stop": D("109"), "target": D("91"), "side": Side.SELL}, Levels(D(109), D(91), D(1))),
-        ({"stop": D(80), "atr": D(5)}, Levels(D(80), D(120), D(2))),  # a tenth of the distance, the venue's least gap
+        ({"atr": D(5)}, Levels(D(90), D(120), D(10))),
+        ({"atr": D(5), "side": Side.SELL}, Levels(D(110), D(80), D(10))),
+        ({"stop": D("91.02"), "target": D("109.98")}, Levels(D("91.05"), D("109.95"), D("8.95"))),
+        ({"stop": D("109"), "target": D("91"), "side": Side.SELL}, Levels(D(109), D(91), D(9))),
+        ({"stop": D(80), "atr": D(5)}, Levels(D(80), D(120), D(20))),  # the stop is not tightened by trailing
         ({"target": D(150)}, Levels(None, D(150), None)),
         ({}, Levels(None, None, None)),
         ({"atr": D("0.001")}, Levels(D("99.95"), D("100.05"), D(1))),
-        ({"atr": D(500)}, Levels(D("0.05"), D(2100), D(10))),
-        ({"atr": D(500), "side": Side.SELL}, Levels(D(1100), D("0.05"), D(100))),
+        ({"atr": D(500)}, Levels(D("0.05"), D(2100), D("99.95"))),
+        ({"atr": D(500), "side": Side.SELL}, Levels(D(1100), D("0.05"), D(1000))),
         ({"stop": D("99.99")}, Levels(D("99.95"), None, D(1))),  # rounding it towards the price would leave none
     ],
 )
