@@ -3,7 +3,17 @@
 from collections.abc import Callable
 
 from tests.end_to_end.gtt_play import Play, Way, entry, stop, target
-from tests.end_to_end.gtt_scenarios import ARMED, BY_STOP, BY_TARGET, LONG, OURS, WAITS, Scenario, Script
+from tests.end_to_end.gtt_scenarios import (
+    ARMED,
+    BY_STOP,
+    BY_TARGET,
+    LONG,
+    OURS,
+    WAITS,
+    Scenario,
+    Script,
+    partly_entered,
+)
 
 ALONE: list[Scenario] = []
 _LIVE = (Way.OURS, Way.VENUE)
@@ -146,7 +156,7 @@ async def updates_that_come_late_twice_or_not_at_all_change_nothing(at: Play) ->
     await at.over()
 
 
-@alone(*OURS)
+@alone(Way.PAPER)
 async def hundreds_beside_do_not_slow_one(at: Play) -> None:
     others = at.here.free[:20]
     for other in others:
@@ -198,12 +208,16 @@ async def intraday_ends_with_its_day_and_delivery_after_a_year(at: Play) -> None
         assert year.now.expires_at - day.now.expires_at == 365 * _DAY_US
         assert day.now.expires_at % _DAY_US == 66_599_000_000  # 23:59:59 IST
         placed.append((day, year))
+    half = Play(at.here, Way.PAPER, at.here.free.pop())
+    gtt, _, entered = await partly_entered(half)
     await at.here.night()
     for play, (day, year) in zip(plays, placed, strict=True):
         await play.price(99.05)
         await day.stands("EXPIRED EXPIRED EXPIRED", live=False)
         await year.stands(WAITS, live=True)
         assert play.orders() == []
+    await gtt.stands("CANCELLED EXPIRED EXPIRED", live=False, entered=entered, exited=0)  # its order by the exchange
+    await half.until(lambda: half.says(f"{entered} units of {half.key} are held without an exit"), "a word about it")
 
 
 LAST = [Scenario("intraday_ends_with_its_day", intraday_ends_with_its_day_and_delivery_after_a_year, (Way.PAPER,))]

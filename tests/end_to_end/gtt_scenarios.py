@@ -523,10 +523,67 @@ async def cancelled_while_its_order_is_on_its_way(at: Play) -> None:
     await at.over(gtt.now.entered)
 
 
+@scenario()
+async def cancelled_while_an_exit_is_at_work(at: Play) -> None:
+    """The order of the exit goes too, and what is held is said."""
+    await at.price(99)
+    gtt = await at.place(entry("ABOVE", 100), target(110, None), stop(95))
+    await at.price(100)
+    await gtt.stands(ARMED)
+    await at.price(110, beside=2)  # nobody buys at the target
+    await at.until(lambda: gtt.status("TARGET") == "OPEN", "a target that rests")
+    await gtt.cancelled()
+    await at.until(lambda: not gtt.now.live, "over")
+    assert gtt.status("TARGET") == "CANCELLED"
+    await at.over(at.lot)
+    await at.until(lambda: at.says(f"{at.lot} units of {at.key} are held without an exit"), "a word about it")
+    await at.price(112)
+    await at.over(at.lot)
+
+
+@scenario(*OURS)
+async def a_target_that_rests_moves_and_a_stop_at_work_does_not(at: Play) -> None:
+    await at.price(99)
+    gtt = await at.place(entry("ABOVE", 100), target(110, None), stop(95))
+    await at.price(100)
+    await gtt.stands(ARMED)
+    await at.price(110, beside=2)
+    await gtt.stands("COMPLETED OPEN PENDING")
+    await gtt.modified(entry("IMMEDIATE", 100), target(112, None), stop(95))
+    await at.until(lambda: any(float(each.price) == 112 for each in at.orders()), "at the new price")
+    assert len(at.orders()) == 2
+    await at.price(90, beside=8)  # the bid is far away
+    await at.until(lambda: gtt.status("STOPLOSS") in ("TRIGGERED", "OPEN"), "the stop")
+    said = await gtt.modify(entry("IMMEDIATE", 100), target(112, None), stop(80))
+    assert (said.ok, said.rule) == (False, "UDAPI1150"), said
+    await at.trading(90, 0.05, lambda: gtt.now.exited == at.lot, "out")
+    await at.over()
+
+
+@scenario(*OURS)
+async def a_person_cancels_the_orders_of_a_gtt(at: Play) -> None:
+    """That of its entry ends it; that of its stop is sent again, because something is held."""
+    await at.price(99)
+    first = await at.place(entry("ABOVE", 100, None), stop(95))
+    await at.price(104)
+    await first.stands("OPEN INACTIVE")
+    said = await at.here.ask("order.cancel", {"order_id": at.orders()[0].order_id})
+    assert said.ok, said.reason
+    await first.stands("CANCELLED CANCELLED", live=False)
+    second = await at.place(entry("IMMEDIATE", 104), stop(95, protection=0.1))
+    await second.stands("COMPLETED PENDING")
+    await at.price(95, beside=3)
+    await second.stands("COMPLETED OPEN")
+    newest = max(at.orders(), key=lambda each: each.created_ts)
+    await at.here.ask("order.cancel", {"order_id": newest.order_id})
+    await at.trading(95, 0.05, lambda: second.now.exited == at.lot, "out all the same")
+    await at.over()
+
+
 # Partly filled
 
 
-async def _partly_entered(at: Play) -> tuple[Placed, float, int]:
+async def partly_entered(at: Play) -> tuple[Placed, float, int]:
     """The book gives less than was asked for. The GTT, the price of its entry, what was filled."""
     many = at.freeze // at.lot * at.lot
     await at.price(99)
@@ -541,7 +598,7 @@ async def _partly_entered(at: Play) -> tuple[Placed, float, int]:
 
 @scenario(*OURS)
 async def what_is_filled_of_an_entry_is_guarded_at_once(at: Play) -> None:
-    gtt, _, part = await _partly_entered(at)
+    gtt, _, part = await partly_entered(at)
     await gtt.stands("OPEN PENDING PENDING", entered=part)
     await at.price(110.5)
     await gtt.stands("CANCELLED COMPLETED CANCELLED", exited=part, live=False)
@@ -552,7 +609,7 @@ async def what_is_filled_of_an_entry_is_guarded_at_once(at: Play) -> None:
 @scenario()
 async def what_is_filled_of_an_entry_leaves_by_its_stop(at: Play) -> None:
     """All prices on the way to the stop fill the rest: what is entered in the end is closed, no unit more."""
-    gtt, _, _ = await _partly_entered(at)
+    gtt, _, _ = await partly_entered(at)
     await at.price(98, quantity=100_000)
     await gtt.stands(ARMED, entered=gtt.now.quantity)
     await at.price(95, quantity=100_000)
@@ -565,7 +622,7 @@ async def what_is_filled_of_an_entry_leaves_by_its_stop(at: Play) -> None:
 @scenario(Way.VENUE)
 async def what_the_venue_does_not_guard_yet_we_do(at: Play) -> None:
     """Its exits wait for the whole entry. When ours close the part, no more of it is entered."""
-    gtt, limit, part = await _partly_entered(at)
+    gtt, limit, part = await partly_entered(at)
     await at.until(lambda: _guards(at, gtt), "a guard")
     (guard,) = _guards(at, gtt)
     assert (guard.engine.value, guard.entered) == ("ours", part)
@@ -578,7 +635,7 @@ async def what_the_venue_does_not_guard_yet_we_do(at: Play) -> None:
 
 @scenario(Way.VENUE)
 async def a_guard_ends_when_the_venue_has_taken_over(at: Play) -> None:
-    gtt, _, _ = await _partly_entered(at)
+    gtt, _, _ = await partly_entered(at)
     await at.until(lambda: _guards(at, gtt), "a guard")
     await at.price(98, quantity=100_000)
     await gtt.stands(ARMED, entered=gtt.now.quantity)
@@ -594,7 +651,7 @@ def _guards(at: Play, gtt: Placed) -> list[Gtt]:
 
 @scenario()
 async def a_partly_filled_entry_is_cancelled_and_nothing_is_guarded_then(at: Play) -> None:
-    gtt, _, part = await _partly_entered(at)
+    gtt, _, part = await partly_entered(at)
     await gtt.cancelled()
     await gtt.stands(CANCELLED, live=False, entered=part, exited=0)
     await at.over(part)

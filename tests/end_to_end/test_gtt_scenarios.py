@@ -24,7 +24,7 @@ from tests.end_to_end.gtt_stack import Stack, stack
 _ALL: Final = os.environ.get("TEJI_SCENARIOS") == "all"
 _ONLY: Final = os.environ.get("TEJI_SCENARIO", "")
 _AT_ONCE: Final = 12
-_SLOW_S: Final = 3.0  # is said
+_SLOW_S: Final = 5.0  # is said
 _RESTART_S: Final = (0.2, 1.5)
 
 
