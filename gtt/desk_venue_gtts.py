@@ -202,11 +202,11 @@ def _orders(here: Here, mode: TradingMode) -> venue_gtts.Orders:
 def _keep(here: Here, record: GttRecord, gtt: Gtt, why: str) -> None:
     if gtt == record.state.gtt:
         return
-    was_live = record.state.gtt.live
+    before = record.state.gtt
     state = record.state.model_copy(update={"gtt": gtt.model_copy(update={"ts": here.now_ms})})
     here.emit(facts.GttChanged(ts=here.now_ms, account=gtt.mode, gtt_id=gtt.gtt_order_id, state=state, why=why))
     _guard(here, state)
-    if was_live and not gtt.live:
+    if not gtt.live and (before.live or gtt.entered > before.entered):
         _say_what_is_left(here, gtt)
 
 
@@ -258,7 +258,7 @@ def _guard_works(here: Here, guard: GttRecord) -> None:
 
 
 def _say_what_is_left(here: Here, gtt: Gtt) -> None:
-    """A GTT of the venue has ended."""
+    """A GTT of the venue has ended, or of one that had, more is known."""
     guard = here.book.gtts.get(_guard_id(gtt))
     left = gtt.entered - gtt.exited - (guard.state.gtt.exited if guard else 0)
     exits = any(rule.strategy is not Leg.ENTRY for rule in gtt.rules)
