@@ -108,6 +108,9 @@ async def a_gtt_whose_answer_is_lost_is_found_and_not_placed_twice(at: Play) -> 
         gtt = await at.place(*LONG)
         await at.until(lambda gtt=gtt: bool(gtt.now.venue_gtt_order_id), "found")
         at.here.fault(**{fault: 1})
+        await gtt.modified(entry("ABOVE", 101), target(111), stop(96))
+        assert [float(each.trigger_price) for each in gtt.now.rules] == [101, 111, 96]
+        at.here.fault(**{fault: 1})
         await gtt.cancel()
         await gtt.stands("CANCELLED CANCELLED CANCELLED", live=False)
     assert len(at.here.market.gtts.ever) == before + 2

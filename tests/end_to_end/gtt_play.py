@@ -83,7 +83,7 @@ class Play:
         end_s = time.monotonic() + DEADLINE_S
         while not true():
             assert time.monotonic() < end_s, f"in {DEADLINE_S} s not: {what}; {self.state()}"
-            await self.here.trade(self.key, price, beside=beside, quantity=1)
+            await self.here.trade(self.key, price, beside=beside, quantity=0)
             await asyncio.sleep(0.2)  # the market's pace
 
     async def place(self, *rules: dict[str, Any], **more: Any) -> "Placed":
@@ -182,11 +182,13 @@ class Play:
             for gtt in self.gtts()
         ]
         orders = [
-            f"{o.order_id} {o.side.value} {o.filled_quantity}/{o.quantity} at {o.price} {o.status.value} {o.reason!r}"
+            f"{o.order_id} {o.side.value} {o.filled_quantity}/{o.quantity} at {o.price}, "
+            f"filled at {o.average_price}, {o.status.value} {o.reason!r}"
             for o in self.orders()
         ]
         sent = [
-            f"{o.order_id} {'BUY' if o.is_buy else 'SELL'} {o.filled_quantity}/{o.quantity} {o.status.value}"
+            f"{o.order_id} {'BUY' if o.is_buy else 'SELL'} {o.filled_quantity}/{o.quantity} at {o.price}, "
+            f"filled at {o.average_price}, {o.status.value}"
             for o in self.at_exchange()
         ]
         what = f"{self.way} {self.key}: {self.position} held, differs: {self.differs() or 'nothing'}"

@@ -153,9 +153,14 @@ class Stack:
         stop.set()
         await asyncio.wait_for(task, DEADLINE_S)
 
-    async def restart(self) -> None:
-        """The order worker ends and another one begins; the market goes on."""
-        await self.stop("gtt")
+    async def restart(self, *, at_once: bool = False) -> None:
+        """The order worker ends, in the middle of whatever it does where `at_once`, and another one begins; the market
+        goes on."""
+        if at_once:
+            self._tasks["gtt"][0].cancel()
+            await asyncio.gather(self._tasks.pop("gtt")[0], return_exceptions=True)
+        else:
+            await self.stop("gtt")
         self.start_desk()
         await until(self, self._is_up, "the order worker is up")
         for key in self.traded:

@@ -46,7 +46,7 @@ async def test_every_scenario_while_the_worker_is_started_again_and_again(
     async with stack(redis_url, postgres_url, tmp_path / "home", sim=sim, teji_calendar="always") as here:
         playing = asyncio.create_task(all_played(here, SCENARIOS))
         while not (await asyncio.wait([playing], timeout=draw.uniform(*_RESTART_S)))[0]:
-            await here.restart()
+            await here.restart(at_once=draw.random() < 0.5)
         await playing
 
 
