@@ -209,7 +209,9 @@ def has_news(record: OrderRecord, told: VenueOrder) -> bool:
     if told.filled_quantity > order.filled_quantity or not order.venue_order_id:
         return True
     if order.status in FINAL and not record.written_off:
-        return told.status in FINAL and told.status is not order.status
+        changed = told.price not in (ZERO, order.price) and told.status is OrderStatus.COMPLETE
+        changed = changed and not is_older(record, told)
+        return told.status in FINAL and (told.status is not order.status or changed)
     if is_older(record, told):
         return told.status in FINAL
     same = (told.status, told.quantity, told.price, told.trigger_price, told.order_type, told.words)
