@@ -14,7 +14,7 @@ from gtt.risk_types import Origin, Proposal
 from market import charges, sessions
 from schemas.commands import OrderModify, OrderPlace
 from schemas.errors import Rejected
-from schemas.money import Charges
+from schemas.money import ZERO, Charges
 from schemas.orders import FINAL, Fill, Order, OrderStatus, TradingMode, order_id_of
 
 _OURS: Final = "tj"  # how the ids of schemas.orders.order_id_of begin
