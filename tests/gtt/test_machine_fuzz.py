@@ -47,7 +47,8 @@ def rules(draw: Any) -> list[dict[str, Any]]:
         kind = draw(st.sampled_from(TriggerType)) if leg is Leg.ENTRY else TriggerType.IMMEDIATE
         rule = {"strategy": leg, "trigger_type": kind, "trigger_price": draw(PRICES)}
         rule |= {"market_protection": draw(PROTECTIONS)}
-        found.append(rule | ({"trailing_gap": draw(GAPS)} if leg is Leg.STOPLOSS else {}))
+        gap = draw(GAPS) if leg is Leg.STOPLOSS else None
+        found.append(rule | ({"trailing_gap": gap} if gap and Decimal(gap) < rule["trigger_price"] else {}))
     return found
 
 

@@ -58,9 +58,9 @@ async def test_readers_end_before_writers(tmp_path: Path) -> None:
     screen = Listening()
     async with asyncio.TaskGroup() as group:
         crew = Crew(group, screen)
-        for name in ("sim", "ingest", "aggregator", "gateway"):
+        for name in reversed(STOP_ORDER):
             crew.start(program(name, SAYS_BYE, tmp_path))
-        await screen.until_up(4)
+        await screen.until_up(len(STOP_ORDER))
         await crew.end()
 
     assert [line for line in screen.lines if "bye" in line] == [f"{name} bye" for name in STOP_ORDER]
