@@ -108,6 +108,8 @@ def _go_on(here: Here, mode: TradingMode, plan: Flatten) -> None:
     ]
     units = _units(here, mode, key, product, plan.strategy)
     if not units and not working:
+        if _is_unsure(here, mode, plan):
+            return
         here.emit(facts.FlattenDone(ts=here.now_ms, account=mode, by=plan.by, instrument=key, product=product))
         return
     others = [record for record in working if not record.order.intent_id.startswith(f"{plan.by}:exit:")]
@@ -117,6 +119,17 @@ def _go_on(here: Here, mode: TradingMode, plan: Flatten) -> None:
     leaving = sum(record.rest for record in working if record.order.side is side)
     if abs(units) > leaving and here.now_ms >= _next_ts(here, plan, key, product):
         _exit(here, mode, plan, (abs(units) - leaving) * (1 if units > 0 else -1))
+
+
+def _is_unsure(here: Here, mode: TradingMode, plan: Flatten) -> bool:
+    """A GTT at the venue that is being cancelled, or of which nobody knows whether it got there, may have bought."""
+    for record in here.book.live_gtts(plan.instrument):
+        gtt = record.state.gtt
+        same = (gtt.mode, gtt.product) == (mode, plan.product) and plan.strategy in (None, gtt.strategy)
+        earlier = gtt.created_at // 1000 <= plan.asked_ts
+        if same and earlier and (record.call is not None or record.asked is not None):
+            return True
+    return False
 
 
 def _tried(here: Here, plan: Flatten, key: str, product: Product) -> Iterator[int]:
