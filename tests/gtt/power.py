@@ -35,7 +35,7 @@ from schemas.ticks import TickBatch
 
 #: Facts that come by the clock: a point that is named after them would be another one each time.
 _BY_THE_CLOCK: Final = {"marked", "funds_seen", "day_opened", "alert"}
-_STUBBORN_S: Final = 2.0  # for closing what is open; then they are told again
+_STUBBORN_S: Final = 0.5  # for closing what is open; then they are told again
 _MANY: Final = ((1.0, 1_000), (60.0, 50_000), (1800.0, 1_000_000))
 
 

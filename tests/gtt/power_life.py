@@ -279,18 +279,17 @@ class Life:
         async def rests() -> bool:
             await self._read_journal()
             await self._listen()
-            state = orjson.loads(await self.bus.redis.get(streams.state("gtt", 0)) or b"{}")
             account = orjson.loads(await self.bus.redis.hget(streams.BOOK_ACCOUNTS, self.mode.value) or b"{}")
             held = self.book.account(self.mode)
             return (
-                state.get("n") == self.book.n
-                and not (compared and account.get("reconciling", True))
+                not (compared and account.get("reconciling", True))
                 and not self.book.waiting
                 and len(self.decisions) >= len(self.book.commands)
                 and not any(True for _ in self.book.live())
                 and not any(each.state.gtt.live for each in self.book.gtts.values())
                 and not any(each.quantity for each in held.positions.values())
                 and not held.flattening
+                and await self._all_is_told()
             )
 
         await self.until(rests, "all is quiet")
@@ -358,10 +357,14 @@ class Life:
             assert Counter(name for name in told if name) == Counter(self.exchange.gtts.ever.keys())
             assert not [gtt for gtt in self.exchange.gtts.ever.values() if gtt.is_live]
 
+    async def _all_is_told(self) -> bool:
+        orders = {order_id: record.order for order_id, record in self.book.orders.items()}
+        gtts = {name: record.state.gtt for name, record in self.book.gtts.items()}
+        return await self.orders() == orders and await self.gtts() == gtts
+
     async def _told_is_what_is_written(self) -> None:
         ours = {order_id: record.order for order_id, record in self.book.orders.items()}
-        assert await self.orders() == ours
-        assert await self.gtts() == {name: record.state.gtt for name, record in self.book.gtts.items()}
+        assert await self._all_is_told()
         last: dict[str, Order] = {}
         fills: Counter[str] = Counter()
         ids: Counter[bytes] = Counter()
