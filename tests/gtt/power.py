@@ -28,7 +28,6 @@ from bus.settings import Settings
 from gtt.journal import Journal
 from gtt.journal_rows import Numbered
 from gtt.scene import MarketScene
-from schemas import streams
 from schemas.errors import Unavailable
 from schemas.orders import TradingMode
 from schemas.ticks import TickBatch
@@ -326,7 +325,3 @@ async def powered_venues(
     wire = PoweredPool(pool, power)
     async with PaperVenue.open(settings, TradingMode.PAPER, wire, scene.instrument, now_ms) as paper:
         yield {TradingMode.PAPER: PoweredPaper(paper, power)}
-
-
-def state_key() -> str:
-    return streams.state("gtt", 0)
