@@ -60,6 +60,6 @@ $(DEV): requirements-dev.txt $(RUNTIME)
 	@.ci/environment $(VENV) requirements-dev.txt
 	@touch $@
 
-$(KERNELS): $(RUNTIME) proto/decode.py market/black76.py ingest/merge.py aggregator/bars.py aggregator/kernel.py gtt/board.py gtt/watch_kernel.py
+$(KERNELS): $(RUNTIME) proto/decode.py market/black76.py ingest/merge.py aggregator/bars.py aggregator/kernel.py gtt/engine/board.py gtt/engine/watch_kernel.py
 	@$(BIN)/python -m teji.warm
 	@touch $@

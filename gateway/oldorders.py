@@ -1,6 +1,6 @@
 """Orders as the journal tells them: its facts folded into the state that each order came to. Pure.
 
-The order worker's own book is such a fold too (gtt/book.py), of everything and for deciding; this one only shows.
+The order worker's own book is such a fold too (gtt/book/book.py), of everything and for deciding; this one only shows.
 """
 
 from collections.abc import Iterable, Mapping

@@ -16,8 +16,8 @@ from brokers.venue import Venue
 from bus import clock
 from bus.settings import Settings
 from bus.wait import pause
-from gtt import following
-from gtt.here import Here
+from gtt.desk import following
+from gtt.desk.here import Here
 from schemas.errors import Rejected, Unavailable
 
 log = structlog.get_logger("bands")

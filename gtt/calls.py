@@ -11,7 +11,8 @@ import structlog
 from brokers import venue
 from brokers.venue import Venue, VenueGtt, VenueOrder, VenueTrade
 from bus import clock, metrics
-from gtt.effects import (
+from gtt.book.facts import What
+from gtt.desk.effects import (
     Ask,
     Asked,
     AskGtts,
@@ -27,7 +28,6 @@ from gtt.effects import (
     Took,
     Write,
 )
-from gtt.facts import What
 from schemas.errors import Rejected, Unavailable
 from schemas.orders import TradingMode
 

@@ -1,12 +1,12 @@
-"""Has the feed carry what is traded (gtt/following.py says what): commands to ingest, alerts to people."""
+"""Has the feed carry what is traded (gtt/desk/following.py says what): commands to ingest, alerts to people."""
 
 from typing import Final
 
 from bus import clock
 from bus.inbox import Output
 from bus.settings import Settings
-from gtt import checking, following
-from gtt.desk import Desk
+from gtt.desk import checking, following
+from gtt.desk.desk import Desk
 from gtt.publisher import Publisher
 from gtt.publishing import NAME
 from market.sessions import Phase

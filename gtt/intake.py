@@ -16,7 +16,7 @@ from bus.connection import Bus
 from bus.inbox import Output, order
 from bus.reader import Reader
 from bus.wait import pause
-from gtt.desk import Desk
+from gtt.desk.desk import Desk
 from gtt.publisher import Publisher
 from gtt.publishing import NAME
 from schemas import streams

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from bus import clock, metrics
 from bus.postgres import Pool, translated
-from gtt.book import VERSION, Book
-from gtt.facts import FACT
-from gtt.fold import apply
-from gtt.journal_rows import Numbered
-from gtt.touched import Touched
+from gtt.book.book import VERSION, Book
+from gtt.book.facts import FACT
+from gtt.book.fold import apply
+from gtt.book.rows import Numbered
+from gtt.book.touched import Touched
 from schemas.errors import LeaseLost, Unavailable
 
 log = structlog.get_logger("journal")

@@ -15,9 +15,9 @@ from bus.connection import Bus
 from bus.inbox import Output, Published, Writer
 from bus.wait import pause
 from gtt import publishing
-from gtt.here import Here
+from gtt.book.touched import Touched
+from gtt.desk.here import Here
 from gtt.publishing import NAME, Telling
-from gtt.touched import Touched
 from schemas import streams
 from schemas.errors import Unavailable
 

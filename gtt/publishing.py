@@ -5,10 +5,11 @@ from decimal import Decimal
 from typing import Any, Final
 
 from bus.inbox import Output
-from gtt import checking, worth
-from gtt.book import Book, CommandRecord
-from gtt.here import Here
-from gtt.touched import Touched
+from gtt.book import worth
+from gtt.book.book import Book, CommandRecord
+from gtt.book.touched import Touched
+from gtt.desk import checking
+from gtt.desk.here import Here
 from schemas import accounts, streams
 from schemas.accounts import Account, AccountFunds, BudgetWindow, Holding, StrategyState
 from schemas.events import Event, EventKind

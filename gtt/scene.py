@@ -11,10 +11,10 @@ from brokers.upstox import instruments
 from bus import clock
 from bus.settings import Calendar, Settings
 from bus.wait import pause
-from gtt.bands import Bands
-from gtt.board import Board, Crossing, Quoted
-from gtt.gtt_state import Watched
-from gtt.limits import Limits, StrategiesFile
+from gtt.desk.bands import Bands
+from gtt.engine.board import Board, Crossing, Quoted
+from gtt.engine.state import Watched
+from gtt.risk.limits import Limits, StrategiesFile
 from market import sessions
 from market.instruments import Instrument, Universe
 from schemas.errors import Misconfigured, Unavailable
@@ -30,7 +30,7 @@ Fetch = Callable[[Settings, int], Awaitable[Universe]]
 
 
 class MarketScene:
-    """`gtt.here.Scene`, kept up to date by whoever reads ticks."""
+    """`gtt.desk.here.Scene`, kept up to date by whoever reads ticks."""
 
     def __init__(self, settings: Settings, board: Board, fetch: Fetch = instruments.fetch) -> None:
         self.board = board

@@ -13,7 +13,7 @@ from bus import clock
 from bus.connection import Bus, pairs
 from bus.inbox import order
 from bus.reader import entries_of
-from gtt.board import Board
+from gtt.engine.board import Board
 from market import sessions
 from schemas import streams, ticks
 from schemas.streams import instrument_id

@@ -1,7 +1,7 @@
 """The desk at work, for as long as the lease is ours: what comes in, the journal, what leaves, what is told.
 
-Everything decides at once, in memory (gtt/desk.py). One loop writes down what has gathered and then lets it out: facts
-to the journal, calls to the venues, news to the publisher. Nothing leaves that is not in the journal.
+Everything decides at once, in memory (gtt/desk/desk.py). One loop writes down what has gathered and then lets it out:
+facts to the journal, calls to the venues, news to the publisher. Nothing leaves that is not in the journal.
 """
 
 import asyncio
@@ -21,11 +21,12 @@ from bus.life import together, until_done
 from bus.settings import Settings
 from bus.wait import pause
 from gtt.band_reader import BandReader, Quoting
-from gtt.board import Board
-from gtt.book import Book
+from gtt.book.book import Book
+from gtt.book.touched import Touched
 from gtt.calls import Calls, Moment
-from gtt.desk import Desk
-from gtt.effects import Asked, Books, Effect, Outcome, SetHalt, Write
+from gtt.desk.desk import Desk
+from gtt.desk.effects import Asked, Books, Effect, Outcome, SetHalt, Write
+from gtt.engine.board import Board
 from gtt.follower import Follower
 from gtt.intake import Intake
 from gtt.journal import Journal
@@ -33,7 +34,6 @@ from gtt.publisher import Known, Publisher
 from gtt.publishing import NAME, captured
 from gtt.scene import MarketScene
 from gtt.ticking import Fed, Ticking
-from gtt.touched import Touched
 from schemas.errors import Unavailable
 from schemas.gtt import Engine
 from schemas.orders import TradingMode

@@ -15,8 +15,8 @@ from bus.connection import Bus
 from bus.inbox import order
 from bus.reader import Reader
 from bus.wait import pause
-from gtt.board import Board
-from gtt.desk import Desk
+from gtt.desk.desk import Desk
+from gtt.engine.board import Board
 from gtt.publishing import NAME
 from gtt.scene import MarketScene
 from schemas import streams, ticks

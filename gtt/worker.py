@@ -22,8 +22,8 @@ from bus.life import Worker, until_done
 from bus.postgres import Pool, migrate, open_pool
 from bus.settings import Settings
 from bus.wait import pause
-from gtt import board
 from gtt.band_reader import open_quotes
+from gtt.engine import board
 from gtt.intake import Poisoned
 from gtt.journal import Decided, Journal, PostgresJournal
 from gtt.publisher import SHARD, Known

@@ -168,7 +168,7 @@ class Refusal(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     intent_id: str
-    rule: str  # which check, see gtt/risk.py
+    rule: str  # which check, see gtt/risk/risk.py
     reason: str  # in plain words
     instrument: str = ""
     side: Side | None = None

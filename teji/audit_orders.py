@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bus import clock, embedded, postgres
 from bus.settings import load
-from gtt.facts import FACT, Adopted, Approved, Fact, GttAccepted
+from gtt.book.facts import FACT, Adopted, Approved, Fact, GttAccepted
 from market import sessions
 from schemas.errors import Misconfigured
 from schemas.orders import TradingMode

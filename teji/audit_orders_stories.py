@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from gtt import facts
-from gtt.book import Book, OrderRecord
-from gtt.facts import Fact, What
-from gtt.fold import apply
+from gtt.book import facts
+from gtt.book.book import Book, OrderRecord
+from gtt.book.facts import Fact, What
+from gtt.book.fold import apply
 from market.charges import plus
 from schemas.gtt import Gtt
 from schemas.money import Charges

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from gtt import facts
-from gtt.facts import Fact
+from gtt.book import facts
+from gtt.book.facts import Fact
 from schemas.orders import Order
 from teji.audit_orders_stories import GttStory, OrderStory, Step, Stories, Unresolved, charges_of, totals
 

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Final
 
 #: Modules whose `warm()` compiles every kernel they have.
-KERNELS: Final = ("proto.decode", "aggregator.bars", "market.black76", "ingest.merge", "gtt.board")
+KERNELS: Final = ("proto.decode", "aggregator.bars", "market.black76", "ingest.merge", "gtt.engine.board")
 
 
 def main() -> None:

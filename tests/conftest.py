@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 
 from bus import embedded
@@ -15,6 +16,10 @@ from bus.settings import Settings, load
 from tests.bus.nodes import Nodes, cluster
 
 _NUMBER = itertools.count(1)
+
+# TEJI_EXAMPLES=1000 looks longer for what breaks a property; tests that need another number say so themselves.
+hypothesis.settings.register_profile("teji", max_examples=int(os.environ.get("TEJI_EXAMPLES", "50")))
+hypothesis.settings.load_profile("teji")
 
 
 def settings_in(home: Path, **more: object) -> Settings:

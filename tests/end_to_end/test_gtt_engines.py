@@ -13,8 +13,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtt import machine
-from gtt.gtt_state import Actions, Alert, CancelChild, ChangeChild, GttState, Hit, PlaceChild, Terms, Watch
+from gtt.engine import machine
+from gtt.engine.state import Actions, Alert, CancelChild, ChangeChild, GttState, Hit, PlaceChild, Terms, Watch
 from schemas.gtt import Engine, GttBody, Leg
 from schemas.orders import Order as OurOrder
 from schemas.orders import OrderStatus, OrderType, TradingMode, Validity

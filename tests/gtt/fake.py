@@ -21,16 +21,16 @@ from brokers.venue import (
     VenueTrade,
 )
 from bus.settings import Settings
-from gtt.board import Crossing, Quoted
-from gtt.book import Book
-from gtt.desk import Desk
-from gtt.effects import Ask, Asked, AskTrades, Books, Down, Effect, Gone, Look, Outcome, SetHalt, Took, Write
-from gtt.facts import FACT, What
-from gtt.fold import apply
-from gtt.gtt_state import Watched
-from gtt.journal_rows import Numbered
-from gtt.limits import Limits, Strategies
-from gtt.touched import Touched
+from gtt.book.book import Book
+from gtt.book.facts import FACT, What
+from gtt.book.fold import apply
+from gtt.book.rows import Numbered
+from gtt.book.touched import Touched
+from gtt.desk.desk import Desk
+from gtt.desk.effects import Ask, Asked, AskTrades, Books, Down, Effect, Gone, Look, Outcome, SetHalt, Took, Write
+from gtt.engine.board import Crossing, Quoted
+from gtt.engine.state import Watched
+from gtt.risk.limits import Limits, Strategies
 from market.instruments import Instrument
 from schemas.commands import ORDER_COMMAND, OrderCommand
 from schemas.orders import FINAL, OrderStatus, Product, TradingMode
@@ -73,7 +73,7 @@ class PowerCut(Exception):
 
 
 class Market:
-    """`gtt.here.Scene`: one share, always open."""
+    """`gtt.desk.here.Scene`: one share, always open."""
 
     def __init__(self, settings: Settings, toml: str = "") -> None:
         self.prices: dict[str, float] = {KEY: 100.0}

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from gtt.machine import (
+from gtt.engine.machine import (
     Action,
     Alert,
     AutoBand,

@@ -17,9 +17,9 @@ from typing import Any
 from brokers.upstox.orders import UpstoxOrders
 from brokers.venue import NewOrder
 from bus.settings import load
+from gtt.book.facts import What
 from gtt.calls import Calls, Moment
-from gtt.effects import Outcome, Write
-from gtt.facts import What
+from gtt.desk.effects import Outcome, Write
 from schemas.orders import OrderType, Product, Side, TradingMode, Validity
 
 ORDER = NewOrder(

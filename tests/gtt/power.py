@@ -25,8 +25,8 @@ from bus.connection import Bus, Word
 from bus.inbox import Output, Writer
 from bus.postgres import Pool
 from bus.settings import Settings
+from gtt.book.rows import Numbered
 from gtt.journal import Journal
-from gtt.journal_rows import Numbered
 from gtt.scene import MarketScene
 from schemas.errors import Unavailable
 from schemas.orders import TradingMode

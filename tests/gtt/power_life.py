@@ -19,9 +19,9 @@ from bus.embedded import Servers
 from bus.life import Worker
 from bus.settings import Settings
 from gtt import worker as order_worker
-from gtt.book import Book
-from gtt.facts import FACT, Approved
-from gtt.fold import apply
+from gtt.book.book import Book
+from gtt.book.facts import FACT, Approved
+from gtt.book.fold import apply
 from gtt.journal import PostgresJournal
 from market.instruments import Instrument, Universe
 from schemas import streams

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from brokers.venue import Capabilities
-from gtt.limits import Limits, of_settings
-from gtt.risk import Market, Origin, Proposal, Standing, Tally
+from gtt.risk.limits import Limits, of_settings
+from gtt.risk.risk import Market, Origin, Proposal, Standing, Tally
 from market.instruments import Instrument
 from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode
 from tests.conftest import settings_in

@@ -13,9 +13,9 @@ import pytest
 
 from brokers.upstox.outcome import Denied
 from gtt.band_reader import BandReader
-from gtt.bands import WAIT_MS, Bands
-from gtt.book import Book
-from gtt.desk import Desk
+from gtt.book.book import Book
+from gtt.desk.bands import WAIT_MS, Bands
+from gtt.desk.desk import Desk
 from schemas.errors import Unavailable
 from schemas.orders import TradingMode
 from tests.conftest import settings_in

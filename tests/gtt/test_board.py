@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtt.board import Board, Crossing, warm
+from gtt.engine.board import Board, Crossing, warm
 from schemas.gtt import Leg
 from schemas.streams import instrument_id
 from schemas.ticks import TICK, Block

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtt.budget import Budget
+from gtt.risk.budget import Budget
 
 VENUE = ((1.0, 8), (60.0, 450), (1800.0, 1800))
 NOW_MS = 1_795_150_800_000

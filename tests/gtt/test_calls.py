@@ -16,9 +16,9 @@ import pytest
 
 from brokers.venue import LEAVE_BY_S, Lost, NewOrder, NotSent, Refused
 from bus import clock
+from gtt.book.facts import What
 from gtt.calls import Calls, Moment
-from gtt.effects import Down, Gone, Nothing, Outcome, Took, Write
-from gtt.facts import What
+from gtt.desk.effects import Down, Gone, Nothing, Outcome, Took, Write
 from schemas.orders import OrderType, Product, Side, TradingMode, Validity
 from tests.gtt.fake import KEY, World
 

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from brokers.venue import Funds, VenueHolding
-from gtt import checking, desk_exits, worth
-from gtt.book import AccountRecord, Book
-from gtt.facts import DayOpened, Filled, FundsSeen
-from gtt.fold import apply
-from gtt.risk_exposure import scale_of
-from gtt.squareoff import square_off_ms
+from gtt.book import worth
+from gtt.book.book import AccountRecord, Book
+from gtt.book.facts import DayOpened, Filled, FundsSeen
+from gtt.book.fold import apply
+from gtt.desk import checking
+from gtt.desk import exits as desk_exits
+from gtt.risk.exposure import scale_of
+from gtt.risk.squareoff import square_off_ms
 from market import sessions
 from schemas.money import Charges
 from schemas.orders import Fill, Product, Side

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gtt.desk import Desk
+from gtt.desk.desk import Desk
 from schemas.orders import OrderStatus, TradingMode
 from tests.gtt.fake import CAN, KEY, PAPER, World
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gtt import desk_orphans
-from gtt.facts import DayOpened, Filled, GttAccepted, GttChanged, PositionSeen, What
-from gtt.machine import GttState, accept, expiry_us
+from gtt.book.facts import DayOpened, Filled, GttAccepted, GttChanged, PositionSeen, What
+from gtt.desk import orphans as desk_orphans
+from gtt.engine.machine import GttState, accept, expiry_us
 from schemas.gtt import Engine, Leg, RuleStatus
 from schemas.orders import Product, Side
 from tests.gtt.fake import PAPER, START_MS, World

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gtt.facts import What
+from gtt.book.facts import What
 from schemas.orders import OrderStatus
 from tests.gtt.fake import KEY, PAPER, PowerCut, World
 

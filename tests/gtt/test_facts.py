@@ -4,9 +4,9 @@ from decimal import Decimal
 from typing import get_args
 
 from brokers.venue import Funds, VenueHolding, VenueOrder
-from gtt import facts
-from gtt.facts import FACT, Fact
-from gtt.fold import _FOLDS
+from gtt.book import facts
+from gtt.book.facts import FACT, Fact
+from gtt.book.fold import _FOLDS
 from schemas.orders import OrderStatus, OrderType, Product, Side, TradingMode, Validity
 
 TS = 1_787_000_000_000

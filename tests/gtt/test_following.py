@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtt.following import Ask, Following, Told, needed
+from gtt.desk.following import Ask, Following, Told, needed
 from schemas.commands import FeedConnect, FeedDisconnect, FeedSubscribe, FeedUnsubscribe, Mode
 from schemas.orders import TradingMode
 from schemas.signals import Signal, SignalSide

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gtt.gtt_hours import waits_ms
+from gtt.engine.hours import waits_ms
 
 MINUTE = 60_000
 

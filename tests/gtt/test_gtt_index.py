@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gtt.gtt_index import GttIndex
-from gtt.machine import GttState
+from gtt.book.gtt_index import GttIndex
+from gtt.engine.machine import GttState
 from tests.gtt.gtt_world import NOW, begin, body, stop, target
 
 STATE, _ = begin(body(target(), stop()))

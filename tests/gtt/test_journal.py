@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 
 from bus.postgres import Pool, migrate, open_pool
-from gtt import facts
-from gtt.book import Book
-from gtt.facts import Fact
-from gtt.fold import apply
+from gtt.book import facts
+from gtt.book.book import Book
+from gtt.book.facts import Fact
+from gtt.book.fold import apply
+from gtt.book.rows import Numbered
 from gtt.journal import Decided, PostgresJournal
-from gtt.journal_rows import Numbered
-from gtt.risk_types import Origin
+from gtt.risk.types import Origin
 from schemas.errors import LeaseLost
 from schemas.orders import (
     Order,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bus.settings import Freeze, Leftover, Settings, Sizer
-from gtt.limits import Section, Strategies, StrategiesFile, of_settings
+from gtt.risk.limits import Section, Strategies, StrategiesFile, of_settings
 from schemas.errors import Misconfigured
 from schemas.orders import Product, StrategyMode
 from tests.conftest import settings_in

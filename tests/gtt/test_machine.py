@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from gtt.machine import (
+from gtt.engine.machine import (
     AutoBand,
     Cancel,
     CancelChild,

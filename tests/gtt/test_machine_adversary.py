@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from gtt.machine import (
+from gtt.engine.machine import (
     Cancel,
     ChangeChild,
     Child,

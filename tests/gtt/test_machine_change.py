@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gtt.machine import Actions, Cancel, ChildRefused, Modify, TurnedDown
+from gtt.engine.machine import Actions, Cancel, ChildRefused, Modify, TurnedDown
 from schemas.gtt import GttChange, Leg
 from schemas.orders import OrderStatus, Side
 from tests.gtt.gtt_world import NOW, World, body, entry, stop, target

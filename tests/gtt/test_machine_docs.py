@@ -4,11 +4,12 @@ import json
 import re
 from pathlib import Path
 
-from gtt import gtt_exits, gtt_prices
-from gtt.gtt_draft import REASK_MS
-from gtt.gtt_state import WIDEST, Terms
-from gtt.gtt_table import NEXT, RuleEvent, table
-from gtt.machine import due_ts
+from gtt.engine import exits as gtt_exits
+from gtt.engine import prices as gtt_prices
+from gtt.engine.draft import REASK_MS
+from gtt.engine.machine import due_ts
+from gtt.engine.state import WIDEST, Terms
+from gtt.engine.table import NEXT, RuleEvent, table
 from schemas.gtt import GttBody, RuleStatus
 from tests.gtt.gtt_world import World, begin, body, entry, stop, target
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gtt.machine import (
+from gtt.engine.machine import (
     Cancel,
     Child,
     ChildRefused,

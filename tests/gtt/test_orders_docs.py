@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gtt.orders_table import NEXT, WRITTEN_OFF, Happening
+from gtt.book.orders_table import NEXT, WRITTEN_OFF, Happening
 from schemas.orders import OrderStatus
 
 DOCS = Path(__file__).parents[2] / "docs" / "orders.md"

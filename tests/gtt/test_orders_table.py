@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.venue import VenueOrder, VenueTrade
-from gtt import facts
-from gtt.book import Book
-from gtt.facts import Fact, What
-from gtt.fold import apply
-from gtt.orders_table import NEXT, TOLD, WRITTEN_OFF, Happening, after
-from gtt.risk_types import Origin
-from gtt.touched import Touched
+from gtt.book import facts
+from gtt.book.book import Book
+from gtt.book.facts import Fact, What
+from gtt.book.fold import apply
+from gtt.book.orders_table import NEXT, TOLD, WRITTEN_OFF, Happening, after
+from gtt.book.touched import Touched
+from gtt.risk.types import Origin
 from schemas.money import Charges
 from schemas.orders import (
     FINAL,

@@ -8,7 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.settings import Leftover
-from gtt.protect import AUTOMATIC, CHASES_MAX, TABLE, Rest, Waiting, limit_price, percent, reference, rest, stop_limit
+from gtt.risk.protect import (
+    AUTOMATIC,
+    CHASES_MAX,
+    TABLE,
+    Rest,
+    Waiting,
+    limit_price,
+    percent,
+    reference,
+    rest,
+    stop_limit,
+)
 from market.instruments import Instrument
 from schemas.orders import Side
 from tests.gtt.risk_case import CALL, CURRENCY, FUTURE, SHARE, D

@@ -4,9 +4,9 @@ import re
 import tomllib
 from pathlib import Path
 
-from gtt.limits import Section, Strategies
-from gtt.protect import TABLE
-from gtt.rules import markdown
+from gtt.risk.limits import Section, Strategies
+from gtt.risk.protect import TABLE
+from gtt.risk.rules import markdown
 from tests.conftest import settings_in
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "risk.md").read_text("utf-8")

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from bus.settings import Freeze
-from gtt.budget import Budget
-from gtt.limits import Caps
-from gtt.risk import Approved, Market, Origin, Proposal, Refused, Standing, Tally, Units, Verdict, breach, check
-from gtt.rules import RULES
+from gtt.risk.budget import Budget
+from gtt.risk.limits import Caps
+from gtt.risk.risk import Approved, Market, Origin, Proposal, Refused, Standing, Tally, Units, Verdict, breach, check
+from gtt.risk.rules import RULES
 from market.sessions import Part, Phase
 from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode, Validity
 from tests.gtt.risk_case import (

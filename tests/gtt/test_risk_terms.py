@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.settings import Freeze
-from gtt.limits import Limits
-from gtt.risk import Approved, Market, Origin, Proposal, Refused, Standing, Tally, Units, breach, check
-from gtt.risk_exposure import plain, rupees
-from gtt.risk_terms import protected_price, slices_of
+from gtt.risk.exposure import plain, rupees
+from gtt.risk.limits import Limits
+from gtt.risk.risk import Approved, Market, Origin, Proposal, Refused, Standing, Tally, Units, breach, check
+from gtt.risk.terms import protected_price, slices_of
 from market.instruments import Instrument
 from market.sessions import Phase
 from schemas.orders import OrderType, Product, Side, StrategyMode, TradingMode

@@ -8,7 +8,7 @@ import pytest
 
 from bus import clock
 from bus.connection import Bus
-from gtt.board import Board
+from gtt.engine.board import Board
 from gtt.seeding import records, seed
 from schemas import streams
 from schemas.gtt import Leg

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from brokers.venue import Capabilities
-from gtt.desk import Desk
-from gtt.facts import Approved, Filled, GttAccepted, Refused
+from gtt.book.facts import Approved, Filled, GttAccepted, Refused
+from gtt.desk.desk import Desk
 from schemas.orders import OrderType, Side, TradingMode
 from schemas.signals import Signal, SignalSide
 from tests.gtt.fake import CAN, KEY, PAPER, START_MS, World

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bus.settings import Sizer
-from gtt.limits import Limits
-from gtt.risk import Approved, check
-from gtt.sizing import Levels, Wish, levels, size, to_tick
+from gtt.risk.limits import Limits
+from gtt.risk.risk import Approved, check
+from gtt.risk.sizing import Levels, Wish, levels, size, to_tick
 from schemas.orders import Side, StrategyMode
 from tests.gtt.risk_case import CALL, CAPITAL, CURRENCY, FUTURE, GOLD, ON, SHARE, D, limits, market, proposal, standing
 

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, time, timedelta
 
 import pytest
 
-from gtt.squareoff import square_off_ms
+from gtt.risk.squareoff import square_off_ms
 from market.instruments import Instrument
 from schemas.orders import Product
 from tests.gtt.risk_case import CALL, FUTURE, GOLD, SHARE

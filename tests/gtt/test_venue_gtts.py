@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brokers.venue import VenueGtt
-from gtt.gtt_state import FINAL_RULE
-from gtt.machine import accept, expiry_us
-from gtt.venue_gtts import RANK, Orders, absent, by_orders, fitting, merge, unguarded
+from gtt.engine.machine import accept, expiry_us
+from gtt.engine.state import FINAL_RULE
+from gtt.engine.venue_gtts import RANK, Orders, absent, by_orders, fitting, merge, unguarded
 from schemas.gtt import Engine, Gtt, Leg, RuleStatus, TriggerType
 from schemas.orders import Order, OrderStatus, OrderType, Product, Side, TradingMode
 from tests.gtt.gtt_world import KEY, NOW, TERMS, body, entry, stop, target

@@ -19,7 +19,7 @@ from bus.inbox import Output, Value, Writer
 from bus.life import Worker
 from bus.postgres import migrate, open_pool
 from bus.settings import Calendar, Settings
-from gtt.limits import Limits, Strategies
+from gtt.risk.limits import Limits, Strategies
 from gtt.worker import run
 from schemas import streams, ticks
 from schemas.orders import order_id_of

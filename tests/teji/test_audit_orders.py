@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 
 from brokers.venue import VenueOrder
 from bus import postgres
-from gtt import facts
-from gtt.facts import Fact, What
-from gtt.gtt_state import GttState
+from gtt.book import facts
+from gtt.book.facts import Fact, What
+from gtt.book.rows import Numbered
+from gtt.engine.state import GttState
 from gtt.journal import PostgresJournal
-from gtt.journal_rows import Numbered
-from gtt.risk_types import Check, Origin, Verdict
+from gtt.risk.types import Check, Origin, Verdict
 from schemas.errors import Misconfigured
 from schemas.gtt import Engine, Gtt, GttType, Leg, RuleState, RuleStatus, TriggerType
 from schemas.money import Charges

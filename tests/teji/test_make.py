@@ -84,7 +84,7 @@ def test_a_second_run_has_nothing_to_do(checkout: Path) -> None:
         ("requirements.txt", ["requirements.txt", "requirements-dev.txt", "teji.warm"]),
         ("requirements-dev.txt", ["requirements-dev.txt"]),
         ("aggregator/kernel.py", ["teji.warm"]),
-        ("gtt/watch_kernel.py", ["teji.warm"]),
+        ("gtt/engine/watch_kernel.py", ["teji.warm"]),
         ("Makefile", []),
     ],
 )
