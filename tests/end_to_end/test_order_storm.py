@@ -18,7 +18,7 @@ from tests.end_to_end.orders_storm import Storm, flat
 from tests.end_to_end.orders_town import Town, town
 from tests.sim.simtools import RELIANCE
 
-_STORM_S: Final = float(os.environ.get("TEJI_STORM_S", "15"))
+_STORM_S: Final = float(os.environ.get("TEJI_STORM_S", "8"))
 _SEED: Final = int(os.environ.get("TEJI_STORM_SEED", "1"))
 #: Seconds between two wishes: a long storm would use up the venue's half hour of writes.
 _PACE_S: Final = 0.15 if _STORM_S <= 120 else 0.3 if _STORM_S <= 900 else 0.8
