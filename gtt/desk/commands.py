@@ -38,22 +38,25 @@ def intent_of(command: str) -> str:
 
 
 def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> bool:
-    """Whether an entry is better decided in a moment: the books are being compared, its price or its limits are being
-    fetched, or the venue is asked what margin it needs; and it is young."""
+    """Whether an entry or a change is better decided in a moment: the books are being compared, its price or its limits
+    are being fetched, or the venue is asked what margin it needs; and it is young. What reduces waits for no books."""
+    if command_id in here.book.commands or here.now_ms - entry_ms >= here.settings.teji_intent_s * 500:
+        return False
+    if isinstance(command, OrderModify | GttModify):
+        return _is_being_compared(here, command)
     if not isinstance(command, _ENTRIES):
         return False
     mode = mode_of(here, command.mode if isinstance(command, OrderPlace) else command.body.mode)
     runtime = here.runtime.get(mode)
-    if runtime is None or here.now_ms - entry_ms >= here.settings.teji_intent_s * 500:
-        return False
-    if runtime.reconciling:
-        return True
-    if command_id in here.book.commands:
+    if runtime is None:
         return False
     name = intent_of(command_id)
     if not isinstance(command, OrderPlace):
-        return desk_waits.for_price(here, name, command.body.instrument_token, command.body.strategy, at_market=False)
+        at = command.body.instrument_token
+        return runtime.reconciling or desk_waits.for_price(here, name, at, command.body.strategy, at_market=False)
     proposal, at_market = desk_orders.proposal_of(here, command, name, mode), command.order_type is OrderType.MARKET
+    if runtime.reconciling and not proposal.reduces:
+        return True
     if proposal.reduces and not at_market:
         return False
     if desk_waits.for_price(here, name, proposal.instrument, command.strategy, at_market=at_market):
@@ -62,6 +65,17 @@ def waits(here: Here, command_id: str, command: OrderCommand, entry_ms: int) -> 
         return False
     limits = desk_waits.for_band(here, name, proposal.instrument, mode)
     return checking.waits_for_margin(here, proposal) or limits
+
+
+def _is_being_compared(here: Here, command: OrderModify | GttModify) -> bool:
+    if isinstance(command, OrderModify):
+        order = here.book.order(command.order_id)
+        mode = order.order.mode if order is not None and not order.reduces else None
+    else:
+        gtt = here.book.gtt(command.body.gtt_order_id)
+        mode = gtt.state.gtt.mode if gtt is not None else None
+    runtime = here.runtime.get(mode) if mode is not None else None
+    return runtime is not None and runtime.reconciling
 
 
 def obey(here: Here, command_id: str, by: str, command: OrderCommand, entry_ms: int) -> None:

@@ -5,7 +5,7 @@ CREATE TABLE journal (
     n bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     ts bigint NOT NULL, -- epoch ms
     account text NOT NULL, -- the trading mode: paper, shadow, live; empty: of all
-    kind text NOT NULL, -- of the fact, see gtt/facts.py
+    kind text NOT NULL, -- of the fact, see gtt/book/facts.py
     intent_id text NOT NULL DEFAULT '',
     order_id text NOT NULL DEFAULT '',
     gtt_id text NOT NULL DEFAULT '',

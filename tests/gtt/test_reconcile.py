@@ -82,6 +82,30 @@ def test_while_the_books_cannot_be_read_entries_are_refused_and_exits_pass(tmp_p
     assert any("cannot be read" in alert for alert in world.alerts)
 
 
+def test_what_reduces_is_decided_while_the_books_are_compared_and_a_change_waits(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.go(200)
+    world.buy("a")
+    world.go(200)
+    (told,) = world.exchange.live()
+    world.exchange.fill(told.venue_order_id, 10)
+    world.go(1_500)
+    world.buy("b", price=90)
+    world.go(500)
+    (waiting,) = world.exchange.live()
+    world.exchange.deaf = True
+    world.desk.told(world.now_ms, PAPER, CONNECTED)
+    world.command("sell", kind="order.place", instrument_token=KEY, transaction_type="SELL", quantity=10, price=100)
+    world.command("change", kind="order.modify", order_id=waiting.tag, price=91)
+    world.go(500)
+    assert [told.side for told in world.exchange.live()] == [Side.BUY, Side.SELL]
+    assert "change" not in world.replies
+    world.exchange.deaf = False
+    world.go(5_000)
+    assert world.replies["change"] == [True]
+    assert world.exchange.orders[waiting.venue_order_id].price == 91
+
+
 def test_a_position_that_differs_is_taken_over_when_it_differs_twice(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.go(1_000)
